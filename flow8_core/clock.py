@@ -11,7 +11,7 @@ from flow8_core.errors import ExecutionTimeout
 
 
 class Clock(Protocol):
-    """What time it is (`now`: UTC, whole milliseconds, as the stores keep it) and how long things take (`monotonic`)."""
+    """What time it is (`now`: UTC, whole milliseconds, as the stores keep it) and how long it takes (`monotonic`)."""
 
     def now(self) -> datetime: ...
 

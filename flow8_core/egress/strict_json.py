@@ -1,0 +1,70 @@
+"""JSON from outside, read strictly: what `json.loads` lets through breaks things later.
+
+Refused: NaN, Infinity and numbers too large for a float (they cannot be written again), a key twice (readers differ on
+which one counts), nesting deeper than `MAX_DEPTH`, lone surrogates (they cannot be stored), anything that is not UTF-8.
+A byte order mark is passed over, as RFC 8259 section 8.1 allows.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+MAX_DEPTH = 64
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def loads(data: bytes) -> Any:
+    """The value in `data`. Raises `ValueError`, whose text quotes nothing of the data."""
+    try:
+        text = data.decode("utf-8-sig")
+        value = json.loads(text, object_pairs_hook=_object, parse_float=_float, parse_constant=_constant)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8") from None
+    except json.JSONDecodeError:
+        raise ValueError("it is not JSON") from None
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _deeper(value, MAX_DEPTH):
+        raise ValueError("it is nested too deeply")
+    if _SURROGATE.search(data):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("it holds half a character") from None
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("it has a key twice")
+    return members
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("it has a number that is too large")
+    return number
+
+
+def _constant(_name: str) -> float:
+    raise ValueError("it holds NaN or Infinity")
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    level = [value]
+    for _ in range(levels + 1):
+        level = [
+            member
+            for node in level
+            if isinstance(node, (dict, list))
+            for member in (node.values() if isinstance(node, dict) else node)
+        ]
+        if not level:
+            return False
+    return True

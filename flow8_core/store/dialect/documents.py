@@ -1,0 +1,62 @@
+"""Documents as BSON and back, with MongoDB's own C codec, so that types survive as they do there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC
+from typing import Any
+
+import bson
+from bson.codec_options import CodecOptions
+from bson.errors import BSONError
+
+from flow8_core.errors import ValidationFailed
+from flow8_core.store.base import Document
+
+RESERVED = "_writes"  # where the MongoDB store stamps its writes
+LARGEST_BYTES = 16 * 1024 * 1024
+OPTIONS: CodecOptions[Document] = CodecOptions(document_class=dict, tz_aware=True, tzinfo=UTC)
+
+
+def encode(document: Mapping[str, Any]) -> bytes:
+    """The document's BSON. Raises `ValidationFailed` for values that BSON lacks, and above 16 MiB as MongoDB does."""
+    try:
+        body: bytes = bson.encode(document)
+    except (BSONError, OverflowError, ValueError, TypeError, RecursionError) as error:
+        raise ValidationFailed(f"The document cannot be stored: {_reason(error)}.") from None
+    if len(body) > LARGEST_BYTES:
+        raise ValidationFailed(f"The document has {len(body)} bytes; a store takes {LARGEST_BYTES} at most.")
+    return body
+
+
+def checked_body(document: Mapping[str, Any]) -> bytes:
+    """A document that is to be stored, as BSON. Raises `ValidationFailed` for what no store keeps."""
+    if not isinstance(document, Mapping) or "_id" not in document:
+        raise ValidationFailed("A document needs an _id.", path="_id")
+    if isinstance(document["_id"], list | tuple):
+        raise ValidationFailed("An _id cannot be an array.", path="_id")
+    check_names(document)
+    return encode(document)
+
+
+def check_names(document: Mapping[str, Any]) -> None:
+    """Raises `ValidationFailed` for a top-level field that no document may have."""
+    for name in document:
+        if not isinstance(name, str) or name[:1] == "$" or name == RESERVED:
+            raise ValidationFailed(f"A document's field cannot be named {name!r}.", path=str(name))
+
+
+def decode(body: bytes) -> Document:
+    """The document: dates aware and UTC, bytes as bytes."""
+    return bson.decode(body, codec_options=OPTIONS)
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, without the value itself, which may be secret."""
+    if isinstance(error, OverflowError):
+        return "an integer needs more than 64 bits"
+    if isinstance(error, UnicodeError):
+        return "text holds a lone surrogate"
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    return "a key is not text, or a value has a type that MongoDB does not keep"

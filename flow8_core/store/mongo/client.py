@@ -1,0 +1,177 @@
+"""A MongoDB database as one process uses it: its client, its clock, and what its errors mean to us."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pymongo
+from pymongo import errors as mongo_errors
+from pymongo.collection import Collection
+from pymongo.uri_parser import parse_uri
+from pymongo.write_concern import WriteConcern
+
+from flow8_core.clock import Clock, to_millis
+from flow8_core.errors import Flow8Error, StoreUnavailable, ValidationFailed
+from flow8_core.store.base import Document, DuplicateKey
+from flow8_core.store.dialect.documents import OPTIONS
+
+Mongo = Collection[Document]
+
+DEFAULT_DATABASE = "flow8"
+REACH_WITHIN_S = 1.0  # a server to talk to
+ANSWER_WITHIN_S = 1.2  # a write's first answer; what is left of TOTAL_S settles it
+TOTAL_S = 1.8
+DECLARE_WITHIN_S = 60.0  # filling an index takes as long as it takes
+CLOCK_VALID_S = 30.0
+
+_COMMAND_NOT_FOUND = 59
+_REFUSED_VALUE = frozenset(  # error_codes.yml of MongoDB's source; 10141.. are what older servers say for 2 (BadValue)
+    (2, 9, 14, 28, 40, 52, 53, 66, 171, 10141, 10142, 10143, 10334, 17280)
+)
+_REFUSED_US = frozenset((13, 18))  # Unauthorized, AuthenticationFailed
+
+
+class AnswerLost(Exception):
+    """A command was sent, or may have been, and its answer was not heard."""
+
+
+@dataclass(frozen=True, slots=True)
+class _ClockReading:
+    server: datetime
+    monotonic: float
+
+
+class MongoConnection:
+    """The client of this process, made on first use and again after a fork, with majority and journalled writes.
+
+    Raises `ValidationFailed` for a URL that pymongo does not understand. No message holds anything of the URL but the
+    host names.
+    """
+
+    def __init__(self, url: str, *, clock: Clock) -> None:
+        try:
+            parsed = parse_uri(url, validate=True) if url.startswith("mongodb://") else {}
+        except (mongo_errors.PyMongoError, ValueError):
+            raise ValidationFailed("The store's mongodb:// URL cannot be read.", path="store") from None
+        self._url = url
+        self._name: str = parsed.get("database") or _database_of(url)
+        self.hosts = ", ".join(f"{host}:{port}" for host, port in parsed.get("nodelist", ())) or _host_of(url)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._client: pymongo.MongoClient[Document] | None = None
+        self._inherited: list[Any] = []
+        self._reading: _ClockReading | None = None
+
+    def collection(self, name: str) -> Mongo:
+        """A collection with majority, journalled writes."""
+        concern = WriteConcern(w="majority", j=True)
+        return self._connected().get_database(self._name, OPTIONS, write_concern=concern).get_collection(name)
+
+    def now(self) -> datetime:
+        """The server's clock: asked for twice a minute, and carried on by our monotonic clock in between."""
+        reading = self._reading
+        if reading is None or self._clock.monotonic() - reading.monotonic > CLOCK_VALID_S:
+            self._reading = reading = self._read_clock()
+        return to_millis(reading.server + timedelta(seconds=self._clock.monotonic() - reading.monotonic))
+
+    @contextmanager
+    def asking(self, seconds: float = TOTAL_S) -> Iterator[None]:
+        """Around commands: `seconds` in total. Raises `AnswerLost`, or one of ours."""
+        try:
+            with pymongo.timeout(seconds):
+                yield
+        except mongo_errors.ServerSelectionTimeoutError:
+            raise self.unavailable("no server can be reached") from None
+        except (mongo_errors.ConnectionFailure, mongo_errors.ExecutionTimeout, mongo_errors.WriteConcernError) as error:
+            raise AnswerLost from error
+        except mongo_errors.OperationFailure as error:
+            raise self.refused(error.code, error.details) from None
+        except mongo_errors.PyMongoError as error:
+            raise self.unavailable(type(error).__name__) from error
+
+    @contextmanager
+    def reading(self, seconds: float = TOTAL_S) -> Iterator[None]:
+        """Around commands that change nothing: a lost answer is `StoreUnavailable`."""
+        try:
+            with self.asking(seconds):
+                yield
+        except AnswerLost as lost:
+            raise self.unavailable("it does not answer") from lost
+
+    def refused(self, code: int | None, details: Mapping[str, Any] | None) -> Flow8Error:
+        """What a server's refusal means. Its own text is kept away: it may quote the document."""
+        if code == 11000:
+            return DuplicateKey("There already is a document with this _id or these unique values.")
+        if code in _REFUSED_VALUE:
+            name = (details or {}).get("codeName", code)
+            return ValidationFailed(f"MongoDB refuses a value of the write ({name}).")
+        if code in _REFUSED_US:
+            return self.unavailable("it refuses our user or password")
+        return self.unavailable(f"it refused a command with code {code}")
+
+    def unavailable(self, reason: str, *, ambiguous: bool = False) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"The store at {self.hosts} cannot be used: {reason}. Check that MongoDB runs and is reachable from here.",
+            ambiguous=ambiguous,
+        )
+
+    def doubtful(self) -> StoreUnavailable:
+        """The error for a write of which nobody can say whether it took place."""
+        return self.unavailable("a write may or may not have taken place", ambiguous=True)
+
+    def close(self) -> None:
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None and self._pid == os.getpid():
+            client.close()
+
+    def _connected(self) -> pymongo.MongoClient[Document]:
+        client = self._client
+        if client is not None and self._pid == os.getpid():
+            return client
+        if self._pid != os.getpid():
+            self._inherited.append(self._client)  # never to be closed here: its sockets are the parent's
+            self._client, self._pid, self._lock = None, os.getpid(), threading.Lock()
+        with self._lock:
+            if self._client is None:
+                self._client = self._new_client()
+            return self._client
+
+    def _new_client(self) -> pymongo.MongoClient[Document]:
+        try:
+            return pymongo.MongoClient(
+                self._url,
+                serverSelectionTimeoutMS=int(REACH_WITHIN_S * 1000),
+                connectTimeoutMS=int(REACH_WITHIN_S * 1000),
+                appname="flow8",
+            )
+        except (mongo_errors.PyMongoError, ValueError):
+            raise ValidationFailed("The store's mongodb URL cannot be used.", path="store") from None
+
+    def _read_clock(self) -> _ClockReading:
+        with self.reading():
+            admin = self._connected().admin
+            sent = self._clock.monotonic()
+            try:
+                answer = admin.command("hello")
+            except mongo_errors.OperationFailure as error:
+                if error.code != _COMMAND_NOT_FOUND:
+                    raise
+                answer = admin.command("isMaster")  # what older servers call it
+            heard = self._clock.monotonic()
+        return _ClockReading(answer["localTime"].replace(tzinfo=UTC), (sent + heard) / 2)
+
+
+def _database_of(url: str) -> str:
+    return url.partition("://")[2].partition("/")[2].partition("?")[0] or DEFAULT_DATABASE
+
+
+def _host_of(url: str) -> str:
+    return url.partition("://")[2].partition("/")[0].rpartition("@")[2]

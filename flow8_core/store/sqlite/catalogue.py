@@ -1,0 +1,182 @@
+"""The tables behind a SQLite store: one for each collection's documents, one b-tree for each declared index.
+
+An index table holds (m, k0, k1, ..., row): sort keys of the indexed paths and the document's row. A document whose path
+meets an array has an entry for each element and one for the whole array, all with m=1. The catalogue itself lies in
+`flow8_collections` and `flow8_indexes`; `PRAGMA user_version` counts its changes, so that every process notices them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from flow8_core.errors import ValidationFailed
+from flow8_core.store.base import Index
+from flow8_core.store.dialect import keys
+from flow8_core.store.dialect.documents import decode
+from flow8_core.store.dialect.paths import ARRAY, ARRAYS, Parts, lookup, scalar, split
+
+Entry = tuple[int | bytes, ...]
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,60}\Z")
+TABLES = """
+CREATE TABLE IF NOT EXISTS flow8_collections (name TEXT PRIMARY KEY, durable INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS flow8_indexes (number INTEGER PRIMARY KEY, collection TEXT NOT NULL, keys TEXT NOT NULL,
+    is_unique INTEGER NOT NULL, expire_after_s INTEGER, UNIQUE (collection, keys));
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexTable:
+    """A declared index and its table."""
+
+    number: int
+    index: Index
+    parts: tuple[Parts, ...] = field(init=False)
+    insert_sql: str = field(init=False)
+    delete_sql: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        marks = ", ".join("?" * (len(self.columns) + 2))
+        where = " AND ".join(f"{column} = ?" for column in ("m", *self.columns, "row"))
+        object.__setattr__(self, "parts", tuple(split(path) for path, _ in self.index.keys))
+        object.__setattr__(self, "insert_sql", f"INSERT INTO {self.table} VALUES ({marks})")  # noqa: S608
+        object.__setattr__(self, "delete_sql", f"DELETE FROM {self.table} WHERE {where}")  # noqa: S608
+
+    @property
+    def table(self) -> str:
+        return f"i_{self.number}"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(f"k{position}" for position in range(len(self.index.keys)))
+
+    def entries(self, document: Mapping[str, Any]) -> tuple[Entry, ...]:
+        """The index entries that belong to a document. Raises `ValidationFailed` where two paths meet arrays."""
+        entry: list[int | bytes] = [0]
+        for parts in self.parts:
+            value = scalar(document, parts)
+            if value is ARRAY:
+                return self._multikey(document)
+            entry.append(keys.encode(value))
+        return (tuple(entry),)
+
+    def _multikey(self, document: Mapping[str, Any]) -> tuple[Entry, ...]:
+        arrays = {parts[0] for parts in self.parts if scalar(document, parts) is ARRAY}
+        if len(arrays) > 1:
+            raise ValidationFailed(f"An index cannot span two arrays: {', '.join(sorted(arrays))}.")
+        columns = [sorted(set(_flat_keys(lookup(document, parts)))) for parts in self.parts]
+        return tuple((1, *combination) for combination in itertools.product(*columns))
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A collection, its table of documents and its indexes."""
+
+    name: str
+    durable: bool
+    indexes: tuple[IndexTable, ...]
+
+    @property
+    def table(self) -> str:
+        return f"d_{self.name}"
+
+    @property
+    def has_unique(self) -> bool:
+        return any(index.index.unique for index in self.indexes)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """All collections as they are at `version`."""
+
+    version: int
+    collections: Mapping[str, Collection]
+
+
+def check_name(name: str) -> str:
+    """A collection's name, which becomes part of a table's. Raises `ValidationFailed`."""
+    if not isinstance(name, str) or not _NAME.match(name):
+        raise ValidationFailed(f"{name!r} is no collection name: lower-case letters, digits and underscores.")
+    return name
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    """The number of the newest catalogue."""
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return version
+
+
+def read(connection: sqlite3.Connection) -> Catalogue:
+    """The newest catalogue, as the caller's transaction sees it."""
+    version = version_of(connection)
+    indexes: dict[str, list[IndexTable]] = {}
+    rows = connection.execute(
+        "SELECT number, collection, keys, is_unique, expire_after_s FROM flow8_indexes"
+    ).fetchall()
+    for number, collection, paths, unique, expire in rows:
+        index = Index(tuple((path, direction) for path, direction in json.loads(paths)), bool(unique), expire)
+        indexes.setdefault(collection, []).append(IndexTable(number, index))
+    names = connection.execute("SELECT name, durable FROM flow8_collections").fetchall()
+    return Catalogue(
+        version, {name: Collection(name, bool(durable), tuple(indexes.get(name, ()))) for name, durable in names}
+    )
+
+
+def create(connection: sqlite3.Connection, name: str, indexes: Sequence[Index], *, durable: bool) -> Catalogue:
+    """Make the collection and indexes that are not there yet, within the caller's transaction; the new catalogue."""
+    check_name(name)
+    known = read(connection).collections.get(name)
+    if known is None:
+        connection.execute(
+            f"CREATE TABLE d_{name} (row INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, body BLOB NOT NULL)"
+        )
+    connection.execute("INSERT OR REPLACE INTO flow8_collections VALUES (?, ?)", (name, durable))
+    existing = {table.index.keys: table for table in (known.indexes if known else ())}
+    for index in indexes:
+        table = existing.get(index.keys)
+        if table is not None and table.index != index:
+            connection.execute(f"DROP TABLE {table.table}")
+            connection.execute("DELETE FROM flow8_indexes WHERE number = ?", (table.number,))
+        if table is None or table.index != index:
+            _create_index(connection, name, index)
+    connection.execute(f"PRAGMA user_version = {version_of(connection) + 1}")
+    return read(connection)
+
+
+def satisfied(known: Collection | None, indexes: Sequence[Index], *, durable: bool) -> bool:
+    """Whether a declaration asks for nothing new."""
+    return known is not None and known.durable == durable and set(indexes) <= {table.index for table in known.indexes}
+
+
+def _create_index(connection: sqlite3.Connection, collection: str, index: Index) -> None:
+    number = connection.execute(
+        "INSERT INTO flow8_indexes (collection, keys, is_unique, expire_after_s) VALUES (?, ?, ?, ?) RETURNING number",
+        (collection, json.dumps(index.keys), index.unique, index.expire_after_s),
+    ).fetchall()[0][0]
+    table = IndexTable(number, index)
+    columns = ", ".join(f"{column} BLOB NOT NULL" for column in table.columns)
+    order = ", ".join(
+        f"{column} {'ASC' if direction > 0 else 'DESC'}"
+        for column, (_, direction) in zip(table.columns, index.keys, strict=True)
+    )
+    connection.execute(
+        f"CREATE TABLE {table.table} (m INTEGER NOT NULL, {columns}, row INTEGER NOT NULL,"
+        f" PRIMARY KEY (m, {order}, row)) WITHOUT ROWID"
+    )
+    if index.unique:
+        connection.execute(f"CREATE UNIQUE INDEX u_{number} ON {table.table} ({', '.join(table.columns)})")
+    for row, body in connection.execute(f"SELECT row, body FROM d_{collection}"):  # noqa: S608
+        connection.executemany(table.insert_sql, [(*entry, row) for entry in table.entries(decode(body))])
+
+
+def _flat_keys(values: list[Any]) -> Iterator[bytes]:
+    for value in values:
+        if isinstance(value, ARRAYS):
+            yield from map(keys.encode, value)
+        yield keys.encode(value)

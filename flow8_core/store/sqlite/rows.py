@@ -1,0 +1,143 @@
+"""Documents in one collection's tables: finding, counting, writing them together with their index entries.
+
+Everything happens within the caller's transaction. A `DuplicateKey` may leave part of a write behind: roll back.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from flow8_core.store.base import Document, DuplicateKey, Sort
+from flow8_core.store.dialect import keys
+from flow8_core.store.dialect.documents import checked_body, decode
+from flow8_core.store.dialect.matching import Matcher, in_order
+from flow8_core.store.dialect.updating import Change, upserted
+from flow8_core.store.sqlite.catalogue import Collection
+from flow8_core.store.sqlite.plan import Statement, choose
+
+Row = tuple[int, Document]
+
+
+def get(connection: sqlite3.Connection, collection: Collection, key: bytes) -> Document | None:
+    """The document with this encoded `_id`."""
+    rows = connection.execute(f"SELECT body FROM {collection.table} WHERE id = ?", (key,)).fetchall()  # noqa: S608
+    return decode(rows[0][0]) if rows else None
+
+
+def select(
+    connection: sqlite3.Connection, collection: Collection, matcher: Matcher, sort: Sort = (), limit: int = 0
+) -> list[Row]:
+    """The first `limit` matches (0: all) in order, each with its row number."""
+    plan = choose(collection, matcher, sort)
+    found: list[Row] = []
+    if plan.multikey is not None:
+        bodies = dict(_bodies(connection, plan.multikey))
+        found = [(row, document) for row, document in zip(bodies, map(decode, bodies.values()), strict=True)]
+        found = [item for item in found if matcher.matches(item[1])]
+    ordered = plan.ordered and not (found and sort)
+    for row, body in _bodies(connection, plan.main):
+        document = decode(body)
+        if matcher.matches(document):
+            found.append((row, document))
+            if ordered and 0 < limit <= len(found):
+                break
+    if not ordered:
+        found = in_order(found, sort, document=lambda item: item[1])
+    return found[:limit] if limit else found
+
+
+def count(connection: sqlite3.Connection, collection: Collection, matcher: Matcher) -> int:
+    """How many documents match; from the index alone where that tells."""
+    plan = choose(collection, matcher, ())
+    if not plan.exact:
+        return len(select(connection, collection, matcher))
+    several = dict(_bodies(connection, plan.multikey)) if plan.multikey else {}
+    sql = f"SELECT count(*) FROM {plan.main.source}"  # noqa: S608
+    single: int = connection.execute(sql, plan.main.parameters).fetchone()[0]
+    return single + sum(matcher.matches(decode(body)) for body in several.values())
+
+
+def insert(connection: sqlite3.Connection, collection: Collection, document: Mapping[str, Any], body: bytes) -> None:
+    """Add a document. Raises `DuplicateKey`."""
+    try:
+        row = connection.execute(
+            f"INSERT INTO {collection.table} (id, body) VALUES (?, ?)",  # noqa: S608
+            (keys.encode(document["_id"]), body),
+        ).lastrowid
+        for index in collection.indexes:
+            for entry in index.entries(document):
+                connection.execute(index.insert_sql, (*entry, row))
+    except sqlite3.IntegrityError:
+        raise _duplicate(collection) from None
+
+
+def update(
+    connection: sqlite3.Connection,
+    collection: Collection,
+    matcher: Matcher,
+    change: Change,
+    *,
+    sort: Sort = (),
+    upsert: bool = False,
+) -> bytes | None:
+    """Change the first match, or insert; the new BSON. Raises `DuplicateKey`."""
+    found = select(connection, collection, matcher, sort, 1)
+    if not found:
+        return _upsert(connection, collection, matcher, change) if upsert else None
+    row, old = found[0]
+    before = [index.entries(old) for index in collection.indexes]
+    new = change.apply(old)
+    body = checked_body(new)
+    try:
+        connection.execute(f"UPDATE {collection.table} SET body = ? WHERE row = ?", (body, row))  # noqa: S608
+        for index, entries in zip(collection.indexes, before, strict=True):
+            after = index.entries(new)
+            if after != entries:
+                connection.executemany(index.delete_sql, [(*entry, row) for entry in entries if entry not in after])
+                connection.executemany(index.insert_sql, [(*entry, row) for entry in after if entry not in entries])
+    except sqlite3.IntegrityError:
+        raise _duplicate(collection) from None
+    return body
+
+
+def delete(
+    connection: sqlite3.Connection, collection: Collection, matcher: Matcher, *, sort: Sort = ()
+) -> Document | None:
+    """Remove the first match and return it."""
+    found = select(connection, collection, matcher, sort, 1)
+    if not found:
+        return None
+    remove(connection, collection, found[0])
+    return found[0][1]
+
+
+def remove(connection: sqlite3.Connection, collection: Collection, found: Row) -> None:
+    """Remove a document that `select` gave."""
+    row, document = found
+    for index in collection.indexes:
+        connection.executemany(index.delete_sql, [(*entry, row) for entry in index.entries(document)])
+    connection.execute(f"DELETE FROM {collection.table} WHERE row = ?", (row,))  # noqa: S608
+
+
+def _upsert(connection: sqlite3.Connection, collection: Collection, matcher: Matcher, change: Change) -> bytes:
+    document = upserted(matcher, change)
+    body = checked_body(document)
+    insert(connection, collection, document, body)
+    return body
+
+
+def _bodies(connection: sqlite3.Connection, statement: Statement) -> Iterator[tuple[int, bytes]]:
+    cursor = connection.execute(
+        f"SELECT d.row, d.body FROM {statement.source}{statement.order}",  # noqa: S608 - names are checked, values bound
+        statement.parameters,
+    )
+    try:
+        yield from cursor
+    finally:
+        cursor.close()  # ends the read where the caller stopped early
+
+
+def _duplicate(collection: Collection) -> DuplicateKey:
+    return DuplicateKey(f"{collection.name} already has a document with this _id or these unique values.")

@@ -1,0 +1,200 @@
+# ruff: noqa: A002 - `filter` and `id` are the words of the dialect
+"""The embedded store: documents as BSON in SQLite, for one host.
+
+Every write is one `BEGIN IMMEDIATE` transaction behind the gate, so that reading, matching and writing are one step
+for all processes. Commits survive the death of a process; those of a collection declared durable survive a power cut.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from flow8_core.clock import Clock, to_millis
+from flow8_core.store.base import Document, DuplicateKey, Filter, Index, Insert, Op, Sort, Update
+from flow8_core.store.dialect import keys
+from flow8_core.store.dialect.documents import checked_body, decode
+from flow8_core.store.dialect.matching import compile_filter, compile_sort
+from flow8_core.store.dialect.paths import project, split
+from flow8_core.store.dialect.updating import compile_update
+from flow8_core.store.sqlite import catalogue, rows
+from flow8_core.store.sqlite.catalogue import Catalogue, Collection
+from flow8_core.store.sqlite.database import Database
+
+PURGE_EVERY_S = 60.0
+PURGE_AT_MOST = 500  # documents of an index in one go, since a write of somebody's carries it
+
+_Write = Callable[[sqlite3.Connection, Collection], bool]
+
+
+class SqliteStore:
+    """`Store` over one SQLite file. `clock` gives `now()`."""
+
+    def __init__(self, path: Path, *, clock: Clock) -> None:
+        self._database = Database(path)
+        self._clock = clock
+        self._catalogue = Catalogue(-1, {})
+        self._purge_at = clock.monotonic() + PURGE_EVERY_S
+
+    def declare(self, collection: str, indexes: Sequence[Index], *, durable: bool = False) -> None:
+        catalogue.check_name(collection)
+        with self._writing() as transaction:
+            if catalogue.satisfied(transaction.catalogue.collections.get(collection), indexes, durable=durable):
+                return
+            transaction.create(collection, indexes, durable=durable)
+
+    def now(self) -> datetime:
+        return to_millis(self._clock.now())
+
+    def insert(self, collection: str, document: Mapping[str, Any]) -> None:
+        body = checked_body(document)
+        with self._writing(collection) as transaction:
+            rows.insert(transaction.connection, transaction.collection(collection), document, body)
+
+    def get(self, collection: str, id: Any) -> Document | None:
+        key = keys.encode(id)
+        with self._reading(collection) as (connection, known):
+            return rows.get(connection, known, key) if known else None
+
+    def find(
+        self, collection: str, filter: Filter, *, sort: Sort = (), limit: int = 0, fields: Sequence[str] = ()
+    ) -> list[Document]:
+        matcher, paths = compile_filter(filter), [split(path) for path in fields]
+        compile_sort(sort)
+        with self._reading(collection) as (connection, known):
+            found = rows.select(connection, known, matcher, sort, limit) if known else []
+        return [project(document, paths) for _, document in found] if paths else [document for _, document in found]
+
+    def update(
+        self, collection: str, filter: Filter, update: Mapping[str, Any], *, sort: Sort = (), upsert: bool = False
+    ) -> Document | None:
+        matcher, change = compile_filter(filter), compile_update(update)
+        compile_sort(sort)
+        with self._writing(collection) as transaction:
+            known = transaction.collection(collection)
+            body = rows.update(transaction.connection, known, matcher, change, sort=sort, upsert=upsert)
+        return None if body is None else decode(body)
+
+    def delete(self, collection: str, filter: Filter, *, sort: Sort = ()) -> Document | None:
+        matcher = compile_filter(filter)
+        compile_sort(sort)
+        with self._writing(collection) as transaction:
+            return rows.delete(transaction.connection, transaction.collection(collection), matcher, sort=sort)
+
+    def count(self, collection: str, filter: Filter) -> int:
+        matcher = compile_filter(filter)
+        with self._reading(collection) as (connection, known):
+            return rows.count(connection, known, matcher) if known else 0
+
+    def batch(self, ops: Sequence[Op]) -> list[bool]:
+        writes = [_prepared(op) for op in ops]
+        with self._writing(*{op.collection for op in ops}) as transaction:
+            return [transaction.applies(op.collection, write) for op, write in zip(ops, writes, strict=True)]
+
+    def purge(self) -> int:
+        """Remove documents whose TTL index says so; how many. Writes do it now and then by themselves."""
+        with self._writing() as transaction:
+            return self._purge(transaction)
+
+    def close(self) -> None:
+        self._database.close()
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[tuple[sqlite3.Connection, Collection | None]]:
+        """One snapshot, and the collection as this process last saw it: of what others changed, a reader misses
+        nothing but the use of a new index."""
+        catalogue.check_name(name)
+        with self._database.reading() as connection:
+            connection.execute("BEGIN")
+            try:
+                if name not in self._catalogue.collections:
+                    self._catalogue = catalogue.read(connection)
+                yield connection, self._catalogue.collections.get(name)
+            finally:
+                connection.execute("COMMIT")
+
+    @contextmanager
+    def _writing(self, *names: str) -> Iterator[_Transaction]:
+        """A transaction with the newest catalogue: another process may have added an index that is to be kept."""
+        known = (self._catalogue.collections.get(name) for name in names)
+        with self._database.writing(durable=any(each is not None and each.durable for each in known)) as connection:
+            seen = self._catalogue
+            if seen.version != catalogue.version_of(connection):
+                seen = catalogue.read(connection)
+            transaction = _Transaction(connection, seen)
+            yield transaction
+            if self._clock.monotonic() >= self._purge_at:
+                self._purge(transaction)
+        self._catalogue = transaction.catalogue
+
+    def _purge(self, transaction: _Transaction) -> int:
+        self._purge_at = self._clock.monotonic() + PURGE_EVERY_S
+        connection, removed = transaction.connection, 0
+        for collection in transaction.catalogue.collections.values():
+            for table in collection.indexes:
+                if table.index.expire_after_s is None:
+                    continue
+                before = self.now() - timedelta(seconds=table.index.expire_after_s)
+                expired = compile_filter({table.index.keys[0][0]: {"$lt": before}})
+                for found in rows.select(connection, collection, expired, limit=PURGE_AT_MOST):
+                    rows.remove(connection, collection, found)
+                    removed += 1
+        return removed
+
+
+class _Transaction:
+    """A write transaction, and the catalogue as it stands within."""
+
+    def __init__(self, connection: sqlite3.Connection, seen: Catalogue) -> None:
+        self.connection = connection
+        self.catalogue = seen
+
+    def create(self, name: str, indexes: Sequence[Index], *, durable: bool) -> None:
+        """Make a collection or indexes of it. Raises `DuplicateKey`."""
+        try:
+            self.catalogue = catalogue.create(self.connection, name, indexes, durable=durable)
+        except sqlite3.IntegrityError:
+            raise DuplicateKey(f"A unique index declared for {name} contradicts its documents.") from None
+
+    def collection(self, name: str) -> Collection:
+        """The collection, made now where nobody declared it, as MongoDB does."""
+        if name not in self.catalogue.collections:
+            self.create(name, (), durable=False)
+        return self.catalogue.collections[name]
+
+    def applies(self, name: str, write: _Write) -> bool:
+        """Whether a write of a batch was applied. What a unique index refuses is undone alone."""
+        collection = self.collection(name)
+        careful = collection.has_unique  # without one, a refusal comes before anything was written
+        if careful:
+            self.connection.execute("SAVEPOINT op")
+        try:
+            applied = write(self.connection, collection)
+        except DuplicateKey:
+            applied = False
+            if careful:
+                self.connection.execute("ROLLBACK TO op")
+        if careful:
+            self.connection.execute("RELEASE op")
+        return applied
+
+
+def _prepared(op: Op) -> _Write:
+    """An operation of a batch, checked and encoded as far as possible before anybody waits for us."""
+    if isinstance(op, Insert):
+        document, body = op.document, checked_body(op.document)
+
+        def insert(connection: sqlite3.Connection, collection: Collection) -> bool:
+            rows.insert(connection, collection, document, body)
+            return True
+
+        return insert
+    matcher = compile_filter(op.filter)
+    if isinstance(op, Update):
+        change = compile_update(op.update)
+        return lambda connection, collection: rows.update(connection, collection, matcher, change) is not None
+    return lambda connection, collection: rows.delete(connection, collection, matcher) is not None

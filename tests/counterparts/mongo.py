@@ -1,0 +1,97 @@
+"""A server of MongoDB's wire protocol: the one that `FLOW8_TEST_MONGO` names, else mongo-java-server on loopback.
+
+mongo-java-server keeps everything in memory and is atomic; it has no TTL expiry, no `explain`, no sessions and no
+retryable writes: tests of those need a real server and say so with `real_mongo`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from bson.objectid import ObjectId
+from pymongo import MongoClient
+
+from tests.services import missing
+
+VARIABLE = "FLOW8_TEST_MONGO"
+_HERE = Path(__file__).parent / "mongo"
+_JARS = Path(__file__).parents[2] / ".counterparts" / "mongo"
+_START_WITHIN_S = 60.0
+
+
+@pytest.fixture(scope="session")
+def mongo_server() -> Iterator[str]:
+    """`mongodb://host:port` of a server that lives as long as the test session."""
+    named = os.environ.get(VARIABLE)
+    if named:
+        yield named
+        return
+    _fetch_jars()
+    server = subprocess.Popen(
+        [
+            "java",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-Xmx512m",
+            "-cp",
+            f"{_JARS}/*",
+            str(_HERE / "Mongo.java"),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        impatience = threading.Timer(_START_WITHIN_S, server.kill)
+        impatience.start()
+        ready = server.stdout.readline()
+        impatience.cancel()
+        assert ready.startswith("READY "), "mongo-java-server did not start"
+        yield ready.removeprefix("READY ").strip()
+        server.stdin.close()
+
+
+@pytest.fixture
+def mongo_uri(mongo_server: str) -> Iterator[str]:
+    """`mongodb://host:port/name` of an empty database; a real server's is dropped after the test."""
+    address, _, options = mongo_server.partition("?")
+    name = f"flow8_test_{ObjectId()}"
+    uri = f"{address.rstrip('/')}/{name}" + (f"?{options}" if options else "")
+    yield uri
+    if os.environ.get(VARIABLE):
+        with MongoClient[dict[str, object]](uri) as client:
+            client.drop_database(name)
+
+
+@pytest.fixture
+def real_mongo(mongo_uri: str) -> str:
+    """`mongo_uri`, where `FLOW8_TEST_MONGO` names a server that has all of MongoDB; else the test is skipped."""
+    if not os.environ.get(VARIABLE):
+        pytest.skip(f"mongo-java-server cannot do this; {VARIABLE} names no real server")
+    return mongo_uri
+
+
+def _fetch_jars() -> None:
+    if shutil.which("java") is None:
+        missing("java is not installed (apt-get install default-jdk-headless maven)")
+    if any(_JARS.glob("mongo-java-server-*.jar")):
+        return
+    if shutil.which("mvn") is None:
+        missing("mongo-java-server is not there and mvn is not installed (apt-get install maven)")
+    # Several test processes may come here at once: each fetches into a folder of its own, and the last rename stays.
+    own = _JARS.with_name(f"mongo-{os.getpid()}")
+    goal = ["dependency:copy-dependencies", f"-DoutputDirectory={own}"]
+    subprocess.run(["mvn", "-q", "-B", "-f", str(_HERE / "pom.xml"), *goal], check=True, timeout=300)
+    if _JARS.exists():
+        shutil.rmtree(own)
+    else:
+        own.rename(_JARS)

@@ -1,0 +1,185 @@
+"""Declared indexes: unique, expiring, over arrays, over documents that were there before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from flow8_core.clock import ManualClock
+from flow8_core.errors import ValidationFailed
+from flow8_core.store import DuplicateKey, Index, Insert, Store, Update, open_store
+from flow8_core.store.sqlite import SqliteStore
+
+
+def test_a_unique_index_holds_for_inserts_updates_and_batches(store: Store) -> None:
+    store.declare("links", [Index((("company", 1), ("name", 1)), unique=True)])
+    store.insert("links", {"_id": 1, "company": "a", "name": "x"})
+
+    with pytest.raises(DuplicateKey):
+        store.insert("links", {"_id": 2, "company": "a", "name": "x"})
+    applied = store.batch(
+        [
+            Insert("links", {"_id": 3, "company": "b", "name": "x"}),
+            Insert("links", {"_id": 4, "company": "a", "name": "x"}),
+            Update("links", {"_id": 3}, {"$set": {"company": "a", "other": 1}}),
+            Insert("links", {"_id": 5, "company": "c", "name": "x"}),
+        ]
+    )
+
+    assert applied == [True, False, False, True]
+    assert store.find("links", {}, sort=[("_id", 1)]) == [
+        {"_id": 1, "company": "a", "name": "x"},
+        {"_id": 3, "company": "b", "name": "x"},
+        {"_id": 5, "company": "c", "name": "x"},
+    ]
+
+
+def test_a_unique_value_is_free_again_after_its_document_changed_or_went(store: Store) -> None:
+    store.declare("links", [Index((("name", 1),), unique=True)])
+    store.insert("links", {"_id": 1, "name": "x"})
+    store.update("links", {"_id": 1}, {"$set": {"name": "y"}})
+    store.insert("links", {"_id": 2, "name": "x"})
+    store.delete("links", {"_id": 2})
+
+    store.insert("links", {"_id": 3, "name": "x"})
+
+    assert store.count("links", {}) == 2
+
+
+def test_missing_counts_as_null_in_a_unique_index(store: Store) -> None:
+    store.declare("links", [Index((("name", 1),), unique=True)])
+    store.insert("links", {"_id": 1})
+
+    with pytest.raises(DuplicateKey):
+        store.insert("links", {"_id": 2, "name": None})
+
+
+def test_numbers_of_one_value_are_one_unique_value(store: Store) -> None:
+    store.declare("links", [Index((("n", 1),), unique=True)])
+    store.insert("links", {"_id": 1, "n": 1})
+
+    with pytest.raises(DuplicateKey):
+        store.insert("links", {"_id": 2, "n": 1.0})
+    store.insert("links", {"_id": 3, "n": True})
+
+
+def test_a_unique_index_looks_into_arrays(store: Store) -> None:
+    store.declare("users", [Index((("emails", 1),), unique=True)])
+    store.insert("users", {"_id": 1, "emails": ["a", "b", "a"]})
+
+    with pytest.raises(DuplicateKey):
+        store.insert("users", {"_id": 2, "emails": ["c", "b"]})
+    store.insert("users", {"_id": 3, "emails": "c"})
+
+    assert store.find("users", {"emails": "b"}) == [{"_id": 1, "emails": ["a", "b", "a"]}]
+
+
+def test_a_unique_index_over_documents_that_contradict_it_is_refused(store: Store) -> None:
+    store.batch([Insert("links", {"_id": 1, "name": "x"}), Insert("links", {"_id": 2, "name": "x"})])
+
+    with pytest.raises(DuplicateKey):
+        store.declare("links", [Index((("name", 1),), unique=True)])
+
+    store.insert("links", {"_id": 3, "name": "x"})
+    assert store.count("links", {"name": "x"}) == 3
+
+
+def test_an_index_declared_later_covers_what_was_there(store: Store) -> None:
+    store.batch([Insert("plays", {"_id": n, "due": n % 10, "tags": ["t", n % 3]}) for n in range(50)])
+
+    store.declare("plays", [Index((("due", 1),)), Index((("tags", 1), ("due", -1)))])
+    store.update("plays", {"_id": 4}, {"$set": {"due": 99}})
+    store.delete("plays", {"_id": 14})
+
+    assert [each["_id"] for each in store.find("plays", {"due": 4}, sort=[("_id", 1)])] == [24, 34, 44]
+    assert [each["_id"] for each in store.find("plays", {"due": {"$gt": 9}})] == [4]
+    assert store.count("plays", {"tags": 1, "due": {"$gte": 4}}) == 10
+
+
+def test_an_index_over_an_array_follows_its_changes(store: Store) -> None:
+    store.declare("plays", [Index((("waiting_for", 1),))])
+    store.insert("plays", {"_id": 1, "waiting_for": ["link:a", "link:b"]})
+    store.insert("plays", {"_id": 2, "waiting_for": "link:a"})
+
+    store.update("plays", {"_id": 1}, {"$pull": {"waiting_for": "link:a"}})
+
+    assert [each["_id"] for each in store.find("plays", {"waiting_for": "link:a"})] == [2]
+    assert [each["_id"] for each in store.find("plays", {"waiting_for": {"$in": ["link:b", "link:c"]}})] == [1]
+    store.update("plays", {"_id": 1}, {"$set": {"waiting_for": None}})
+    assert store.find("plays", {"waiting_for": "link:b"}) == []
+
+
+def test_declaring_again_changes_what_is_different(store: Store) -> None:
+    store.declare("seen", [Index((("at", 1),)), Index((("name", 1),))])
+    store.batch([Insert("seen", {"_id": 1, "name": "x"})])
+
+    store.declare("seen", [Index((("at", 1),), expire_after_s=60), Index((("name", 1),), unique=True)], durable=True)
+    store.declare("seen", [Index((("at", 1),), expire_after_s=60), Index((("name", 1),), unique=True)], durable=True)
+
+    with pytest.raises(DuplicateKey):
+        store.insert("seen", {"_id": 2, "name": "x"})
+
+
+def test_an_index_of_two_arrays_is_refused(sqlite_url: str) -> None:
+    with closing(open_store(sqlite_url)) as store:
+        store.declare("plays", [Index((("a", 1), ("b", 1)))])
+
+        with pytest.raises(ValidationFailed):
+            store.insert("plays", {"_id": 1, "a": [1, 2], "b": [3, 4]})
+
+        assert store.count("plays", {}) == 0
+
+
+def test_the_name_of_an_index_is_mongodbs() -> None:
+    assert Index((("company_id", 1), ("seq", -1))).name == "company_id_1_seq_-1"
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def expiring(tmp_path: Path, clock: ManualClock) -> Iterator[SqliteStore]:
+    """A SQLite store whose `oauth_states` expire a minute after `expires_at`."""
+    with closing(SqliteStore(tmp_path / "store.db", clock=clock)) as store:
+        store.declare("oauth_states", [Index((("expires_at", 1),), expire_after_s=60)])
+        for number, field in enumerate(({"expires_at": clock.now()}, {"expires_at": None}, {}, {"expires_at": "soon"})):
+            store.insert("oauth_states", {"_id": number, **field})
+        store.insert("oauth_states", {"_id": "list", "expires_at": [clock.now(), clock.now() + timedelta(days=1)]})
+        store.insert("oauth_states", {"_id": "later", "expires_at": clock.now() + timedelta(days=1)})
+        yield store
+
+
+def test_what_expired_is_still_there_until_it_is_purged(expiring: SqliteStore, clock: ManualClock) -> None:
+    clock.advance(59)
+    assert expiring.purge() == 0
+
+    clock.advance(2)
+    assert expiring.get("oauth_states", 0) is not None
+    assert expiring.purge() == 2
+    assert [each["_id"] for each in expiring.find("oauth_states", {}, sort=[("_id", 1)])] == [1, 2, 3, "later"]
+    assert expiring.count("oauth_states", {"expires_at": {"$lte": clock.now()}}) == 0
+
+
+def test_a_write_purges_now_and_then(expiring: SqliteStore, clock: ManualClock) -> None:
+    clock.advance(61)
+
+    expiring.insert("other", {"_id": 1})
+
+    assert expiring.get("oauth_states", 0) is None
+
+
+def test_a_ttl_index_reaches_the_server(real_mongo: str) -> None:
+    import pymongo
+
+    with closing(open_store(real_mongo)) as store:
+        store.declare("oauth_states", [Index((("expires_at", 1),), expire_after_s=60)])
+
+    with pymongo.MongoClient[dict[str, object]](real_mongo) as client:
+        information = client.get_default_database()["oauth_states"].index_information()
+    assert information["expires_at_1"]["expireAfterSeconds"] == 60
