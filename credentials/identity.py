@@ -1,0 +1,128 @@
+"""Who connected: read out of the token reply, the ID token and, where those do not say it, the userinfo endpoint.
+
+The ID token comes straight from the token endpoint over TLS, which is why its claims may be read here without its
+signature (OpenID Connect Core section 3.1.3.7, item 6). Nothing here makes or finds a user of ours, and an e-mail
+address is never more than something to show.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from credentials.oauth import MAX_REPLY_BYTES
+from credentials.providers.provider import Identity, Provider, at_path
+from flow8_core.clock import Deadline
+from flow8_core.egress import Egress, Hosts
+from flow8_core.errors import AccessDenied, Flow8Error, VendorBadResponse
+from flow8_core.secret import Secret
+
+_LONGEST = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """An upstream account; `user_id` and `account` are its key, empty where the service does not tell."""
+
+    user_id: str
+    account: str
+    email: str | None
+    metadata: Mapping[str, Any]
+
+
+def identify(
+    provider: Provider,
+    reply: Mapping[str, Any],
+    access_token: Secret,
+    *,
+    nonce: str | None,
+    egress: Egress,
+    deadline: Deadline,
+) -> Account:
+    """Whose tokens these are.
+
+    Raises `AccessDenied` where the ID token answers another request (nonce) or names another subject than userinfo, and
+    what the userinfo call raises if without it nobody knows whose tokens these are.
+    """
+    id_token = claims(reply.get("id_token"))
+    if nonce is not None and id_token and id_token.get("nonce") != nonce:
+        raise AccessDenied(
+            f"The answer of {provider.title} belongs to another request; connect again.", service=provider.service
+        )
+    sources: dict[str, Any] = {"reply": reply, "id_token": id_token}
+    rules = provider.identity
+    if provider.userinfo_url and not (_first(sources, rules.user_id) and _first(sources, rules.email)):
+        try:
+            sources["userinfo"] = _userinfo(provider, access_token, egress, deadline)
+        except Flow8Error:
+            if not _first(sources, rules.user_id):
+                raise
+        _refuse_two_subjects(provider, sources)
+    return _account(rules, sources)
+
+
+def claims(id_token: Any) -> Mapping[str, Any]:
+    """The claims of a JWT, unverified; empty where it is none."""
+    if not isinstance(id_token, str) or id_token.count(".") != 2 or len(id_token) > MAX_REPLY_BYTES:
+        return {}
+    payload = id_token.split(".")[1]
+    try:
+        parsed = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (ValueError, binascii.Error, RecursionError):
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def _userinfo(provider: Provider, access_token: Secret, egress: Egress, deadline: Deadline) -> Mapping[str, Any]:
+    url = provider.userinfo_url or ""
+    response = egress.send(
+        "GET",
+        url,
+        headers={"Accept": "application/json"},
+        deadline=deadline,
+        credentials={"Authorization": Secret(f"Bearer {access_token.reveal()}")},
+        hosts=Hosts.of_url(url),
+        max_bytes=MAX_REPLY_BYTES,
+    )
+    found = response.json() if response.status == 200 else None
+    if not isinstance(found, Mapping):
+        raise VendorBadResponse(
+            f"{provider.title} did not say whose account was connected (HTTP {response.status}); connect again.",
+            service=provider.service,
+        )
+    return found
+
+
+def _refuse_two_subjects(provider: Provider, sources: Mapping[str, Any]) -> None:
+    """OpenID Connect Core section 5.3.2: userinfo of another subject must not be used."""
+    subjects = {_text(at_path(sources, path)) for path in ("id_token.sub", "userinfo.sub")} - {None}
+    if len(subjects) > 1:
+        raise AccessDenied(f"{provider.title} named two different accounts; connect again.", service=provider.service)
+
+
+def _account(rules: Identity, sources: Mapping[str, Any]) -> Account:
+    metadata = {name: found for name, paths in rules.metadata.items() if (found := _first(sources, paths)) is not None}
+    name = _first(sources, rules.name)
+    return Account(
+        user_id=_first(sources, rules.user_id) or "",
+        account=_first(sources, rules.account) or "",
+        email=_first(sources, rules.email),
+        metadata=metadata | ({"name": name} if name else {}),
+    )
+
+
+def _first(sources: Mapping[str, Any], paths: tuple[str, ...]) -> str | None:
+    return next((found for path in paths if (found := _text(at_path(sources, path))) is not None), None)
+
+
+def _text(value: Any) -> str | None:
+    """An id or a name as one line of text; None for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        return None
+    return value.strip()[:_LONGEST]

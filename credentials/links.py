@@ -1,0 +1,291 @@
+"""A company's links: users' OAuth2 grants, sealed.
+
+A document has the fields of flow8's DBLink (`user_id company_id integration_type access_token refresh_token
+token_expiry scopes provider_user_id provider_user_email provider_metadata created_at updated_at`), so that what queries
+those works. `provider_account` (workspace, tenant) completes the upstream account's key. What concerns a grant's life
+is in `grants`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from bson import ObjectId
+
+from credentials import grants
+from credentials.audit import Audit, Origin
+from credentials.grants import COLLECTION, MAIN, USER
+from credentials.link import Granted, Link, Status
+from credentials.providers.provider import Provider
+from credentials.vault import Vault
+from flow8_core.errors import Conflict, Flow8Error, NotFound, StoreUnavailable
+from flow8_core.store import Document, DuplicateKey, Index, Store
+
+__all__ = ["COLLECTION", "INDEXES", "Granted", "Link", "Links", "Status"]
+
+INDEXES = (
+    Index(
+        (("company_id", 1), ("user_id", 1), ("integration_type", 1), ("provider_user_id", 1), ("provider_account", 1)),
+        unique=True,
+    ),
+    Index((("company_id", 1), ("integration_type", 1), ("shared", 1))),
+    Index((("status", 1), ("refresh_at", 1))),
+    Index((("token_expiry", 1),)),
+)
+
+# what a list reads: no envelope
+_ANSWERED = (
+    *("company_id", "user_id", "integration_type", "status", "status_reason", "scopes", "shared", "last_health"),
+    *("token_expiry", "refresh_at", "generation", "created_at", "updated_at"),
+    *("provider_user_id", "provider_account", "provider_user_email", "provider_metadata"),
+)
+_ATTEMPTS = 3
+
+
+class Links:
+    """The links of one company. `actor` is who acts, for the audit log."""
+
+    def __init__(
+        self,
+        store: Store,
+        vault: Vault,
+        company_id: ObjectId,
+        *,
+        actor: ObjectId | None = None,
+        origin: Origin = Origin(),  # noqa: B008  frozen
+    ) -> None:
+        self._store = store
+        self._vault = vault
+        self._company_id = company_id
+        self._actor = actor
+        self._audit = Audit(store, vault, company_id, origin=origin)
+
+    def find(self, link_id: ObjectId | str) -> Link | None:
+        """The link with this id; None where the company has none, whoever else may have it."""
+        if not isinstance(link_id, ObjectId):
+            if not (isinstance(link_id, str) and ObjectId.is_valid(link_id)):
+                return None
+            link_id = ObjectId(link_id)
+        found = self._store.find(COLLECTION, {"_id": link_id, "company_id": self._company_id}, limit=1)
+        return Link(found[0], self._vault) if found else None
+
+    def get(self, link_id: ObjectId | str) -> Link:
+        """As `find`. Raises `NotFound`."""
+        link = self.find(link_id)
+        if link is None:
+            raise NotFound("There is no such link; `flow8 link list` shows those that there are.")
+        return link
+
+    def list(
+        self,
+        *,
+        service: str | None = None,
+        user_id: ObjectId | None = None,
+        status: Status | None = None,
+        limit: int = 0,
+    ) -> Sequence[Link]:
+        """Links for showing, the newest first: without their envelopes, so that nothing can be decrypted from them."""
+        wanted: dict[str, Any] = {"company_id": self._company_id}
+        given = {"integration_type": service, "user_id": user_id, "status": status}
+        wanted |= {name: {"$eq": value} for name, value in given.items() if value is not None}
+        rows = self._store.find(COLLECTION, wanted, sort=[("_id", -1)], limit=limit, fields=_ANSWERED)
+        return [Link(row, self._vault) for row in rows]
+
+    def for_user(self, service: str, user_id: ObjectId, *, limit: int = 10) -> Sequence[Link]:
+        """A user's own links of a service, whole, the oldest first, those that were revoked left out."""
+        wanted = {"company_id": self._company_id, "user_id": user_id, "integration_type": {"$eq": service}}
+        return self._whole(wanted, limit)
+
+    def shared(self, service: str, *, limit: int = 10) -> Sequence[Link]:
+        """The links of a service that everybody in the company may use, as `for_user`."""
+        return self._whole(
+            {"company_id": self._company_id, "integration_type": {"$eq": service}, "shared": True}, limit
+        )
+
+    def share(self, link_id: ObjectId | str, *, shared: bool = True) -> Link:
+        """Let everybody's flows in the company use a link, or its owner's alone again. Raises `NotFound`."""
+        link = self.get(link_id)
+        changes = {"shared": shared, "updated_at": self._store.now()}
+        before = {"shared": bool(link.document.get("shared"))}
+        return self._audited(
+            "integration_shared", link.id, before, {"shared": shared}, lambda: self._updated(link, {"$set": changes})
+        )
+
+    def update_status(self, link: Link, status: Status, reason: str | None = None) -> Link:
+        """Set a link's status, for the generation that was seen: a link that was reconnected since keeps its own.
+        Raises `Conflict` in that case, and `NotFound` where the link is gone."""
+        changes = {"status": status, "status_reason": reason, "updated_at": self._store.now()}
+        before = {"status": link.status, "status_reason": link.status_reason}
+        after = {"status": status, "status_reason": reason}
+        return self._audited(
+            "integration_status_changed",
+            link.id,
+            before,
+            after,
+            lambda: self._updated(link, {"$set": changes}, unchanged=True),
+        )
+
+    def save(
+        self, granted: Granted, *, provider: Provider, user_id: ObjectId, link_id: ObjectId | None = None, source: str
+    ) -> Link:
+        """Store what a user granted: into the link of the same upstream account, which keeps its id, or a new one.
+
+        With `link_id` into that link and no other. Raises `NotFound` where it is gone, and `Conflict` where it is
+        another account's: its flows must not act as somebody else from one day to the next.
+        """
+        for _ in range(_ATTEMPTS):
+            existing = self.get(link_id) if link_id is not None else self._of_account(granted, provider, user_id)
+            if existing is not None and not _same_account(existing, granted):
+                raise Conflict(
+                    f"This is another {provider.title} account than the one that the link belongs to; "
+                    "sign in as that account, or connect a new link.",
+                    service=provider.service,
+                    link_id=str(existing.id),
+                )
+            try:
+                return self._save(granted, existing, provider=provider, user_id=user_id, source=source)
+            except DuplicateKey:
+                continue  # somebody connected the same account at this moment
+        raise StoreUnavailable("The link was changed by others again and again; try again.")
+
+    def _save(
+        self, granted: Granted, existing: Link | None, *, provider: Provider, user_id: ObjectId, source: str
+    ) -> Link:
+        id = existing.id if existing else ObjectId()  # noqa: A001  the field's own name
+        fields = self._fields(granted, existing, id, provider=provider)
+        before = _state(existing.document) if existing else {}
+        after = {**_state(fields), "integration_type": provider.service, "source": source}
+
+        def write() -> Link:
+            if existing is None:
+                return self._inserted(id, fields, provider.service, user_id)
+            cleared = [path.field(name) for path in (MAIN, USER) for name in ("refresh", "not_before")]
+            counted = {MAIN.field("generation"): 1}
+            if granted.user_tokens is not None:
+                counted[USER.field("generation")] = 1
+                cleared += [USER.field("status"), USER.field("status_reason")]
+            else:
+                cleared = [*cleared[:2], "user_token"]
+            return self._updated(existing, {"$set": fields, "$inc": counted, "$unset": dict.fromkeys(cleared, "")})
+
+        return self._audited("integration_linked", id, before, after, write)
+
+    def _fields(
+        self, granted: Granted, existing: Link | None, link_id: ObjectId, *, provider: Provider
+    ) -> dict[str, Any]:
+        fields: dict[str, Any] = {
+            "provider_user_id": granted.provider_user_id,
+            "provider_account": granted.provider_account,
+            "provider_user_email": granted.email,
+            "provider_metadata": dict(granted.metadata),
+            "status": "active",
+            "status_reason": None,
+            "updated_at": self._store.now(),
+            "write_id": ObjectId(),
+        }
+        for path, tokens in ((MAIN, granted.tokens), (USER, granted.user_tokens)):
+            if tokens is not None:
+                fields |= grants.written(
+                    path,
+                    tokens,
+                    provider=provider,
+                    issued_at=granted.issued_at,
+                    link_id=link_id,
+                    company_id=self._company_id,
+                    vault=self._vault,
+                    had_refresh_token=existing is not None and existing.grant(path).refreshable,
+                )
+        if granted.expires_at is not None:
+            fields["token_expiry"] = granted.expires_at
+            fields["refresh_at"] = grants.refresh_at(granted.expires_at, fields["lifetime_s"], provider.refresh_lead_s)
+        return fields | {"scopes": list(granted.scopes)}
+
+    def _inserted(self, link_id: ObjectId, fields: Mapping[str, Any], service: str, user_id: ObjectId) -> Link:
+        document: Document = {
+            "_id": link_id,
+            "company_id": self._company_id,
+            "user_id": user_id,
+            "integration_type": service,
+            "shared": False,
+            "generation": 1,
+            "created_at": fields["updated_at"],
+        }
+        below = {name[len(USER.prefix) :]: value for name, value in fields.items() if name.startswith(USER.prefix)}
+        document |= {name: value for name, value in fields.items() if not name.startswith(USER.prefix)}
+        if below:
+            document["user_token"] = {**below, "generation": 1}
+        self._store.insert(COLLECTION, document)
+        return Link(document, self._vault)
+
+    def _updated(self, link: Link, update: Mapping[str, Any], *, unchanged: bool = False) -> Link:
+        wanted: dict[str, Any] = {"_id": link.id, "company_id": self._company_id}
+        if unchanged:
+            wanted["generation"] = link.document.get("generation")
+        document = self._store.update(COLLECTION, wanted, update)
+        if document is None:
+            self.get(link.id)
+            raise Conflict("The link was changed at the same time; look at it and try again.", link_id=str(link.id))
+        return Link(document, self._vault)
+
+    def _of_account(self, granted: Granted, provider: Provider, user_id: ObjectId) -> Link | None:
+        """The user's link of this upstream account; one that does not know its workspace or tenant counts as well."""
+        wanted = {
+            "company_id": self._company_id,
+            "user_id": user_id,
+            "integration_type": provider.service,
+            "provider_user_id": {"$eq": granted.provider_user_id},
+        }
+        rows = [Link(row, self._vault) for row in self._store.find(COLLECTION, wanted, limit=20)]
+        exact = [link for link in rows if _account_of(link) == granted.provider_account]
+        return next(iter(exact or [link for link in rows if not _account_of(link)]), None)
+
+    def _whole(self, wanted: Mapping[str, Any], limit: int) -> Sequence[Link]:
+        rows = self._store.find(COLLECTION, {**wanted, "status": {"$ne": "revoked"}}, sort=[("_id", 1)], limit=limit)
+        return [Link(row, self._vault) for row in rows]
+
+    def _audited(
+        self,
+        action: str,
+        link_id: ObjectId,
+        before: Mapping[str, Any],
+        after: Mapping[str, Any],
+        act: Callable[[], Link],
+    ) -> Link:
+        """Record, then act: what cannot be recorded does not happen. A failure is recorded as a second event."""
+
+        def record(after: Mapping[str, Any], error: Flow8Error | None = None) -> None:
+            self._audit.record(
+                action,
+                resource_type="integration",
+                resource_id=str(link_id),
+                before=before,
+                after=after,
+                user_id=self._actor,
+                error=error,
+            )
+
+        record(after)
+        try:
+            return act()
+        except Flow8Error as error:
+            record({}, error)
+            raise
+
+
+def _same_account(link: Link, granted: Granted) -> bool:
+    """Whether it is the same upstream account. A link that never learnt whose it is takes any; so does a missing
+    workspace or tenant, but two different ones are two accounts."""
+    known, account = link.provider_user_id, _account_of(link)
+    if known and granted.provider_user_id != known:
+        return False
+    return not account or not granted.provider_account or account == granted.provider_account
+
+
+def _account_of(link: Link) -> str:
+    return link.document.get("provider_account") or ""
+
+
+def _state(fields: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("integration_type", "provider_user_id", "scopes", "status", "token_expiry", "generation")
+    return {name: fields[name] for name in names if name in fields}

@@ -1,0 +1,166 @@
+"""`Providers`: every service that can be connected, each bound to our application there and to its addresses."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
+from urllib.parse import urljoin, urlsplit
+
+from credentials.providers import custom
+from credentials.providers.discovery import Discovery
+from credentials.providers.provider import App, Certificate, Provider, Revocation
+from credentials.providers.settings import OAuthApp, ServiceSettings
+from flow8_core.clock import Deadline
+from flow8_core.egress import Egress, Hosts
+from flow8_core.errors import ValidationFailed
+from flow8_core.secret import Secret
+
+# one data file each, found by name: a test compares this with the folder
+BUILT_IN: Mapping[str, str] = MappingProxyType(
+    {
+        "microsoft": "credentials.providers.microsoft",
+        "slack": "credentials.providers.slack",
+    }
+)
+ENTRY_POINTS = "flow8.providers"
+_SERVICE_NAME = re.compile(r"^[a-z][a-z0-9_-]{0,62}$")
+
+
+class Providers:
+    """Built-in services, those of installed packages (entry points `flow8.providers`, each a `Provider`) and those that
+    the `oauth2` section describes. Immutable but for the discovery cache; threads may share one.
+
+    Raises `ValidationFailed` with all faults of both sections at once.
+    """
+
+    def __init__(
+        self, oauth2: Mapping[str, OAuthApp] | None = None, services: Mapping[str, ServiceSettings] | None = None
+    ) -> None:
+        self._oauth2 = dict(oauth2 or {})
+        self._services = dict(services or {})
+        self._bound: dict[str, Provider] = {}
+        self._discovery = Discovery()
+        problems = [fault for name in {**self._services, **self._oauth2} for fault in self._faults(name)]
+        if problems:
+            raise ValidationFailed.from_problems(problems)
+
+    def names(self) -> tuple[str, ...]:
+        """All services, sorted."""
+        return tuple(sorted({*BUILT_IN, *self._oauth2, *_installed()}))
+
+    def get(self, service: str) -> Provider:
+        """One service's provider. Raises `ValidationFailed` naming similar services where there is none."""
+        provider = self._bound.get(service)
+        if provider is None:
+            provider = self._bound[service] = self._bind(service)
+        return provider
+
+    def endpoints(self, service: str, *, egress: Egress, deadline: Deadline) -> Provider:
+        """As `get`, with the endpoints that must be discovered first. Raises what `Discovery.complete` raises, too."""
+        return self._discovery.complete(self.get(service), egress, deadline)
+
+    def _bind(self, service: str) -> Provider:
+        app = self._oauth2.get(service)
+        declared = _declared(service) if isinstance(service, str) else None
+        if declared is None:
+            if app is None:
+                raise self._unknown(service)
+            declared = custom.declare(service, app)
+        bound = _moved(declared, self._services.get(service, ServiceSettings()), tenant=app.tenant if app else "common")
+        return replace(bound, app=_app(app)) if app else bound
+
+    def _faults(self, name: str) -> list[tuple[str, str]]:
+        section = "oauth2" if name in self._oauth2 else "services"
+        if not _SERVICE_NAME.match(name):
+            return [(f"{section}.{name}", "a service's name is lower case letters, digits, _ and -")]
+        app, declared = self._oauth2.get(name), _declared(name)
+        found: list[tuple[str, str]] = []
+        if declared is None and app is None:
+            found.append((f"services.{name}", "is no known service; describe it under oauth2"))
+        elif declared is None and app is not None:
+            found += custom.faults(name, app)
+        elif app is not None:
+            set_here = app.model_fields_set & set(custom.OWN_SERVER_FIELDS)
+            found += [
+                (f"oauth2.{name}.{f}", f"{name} is a known service; see services.{name}") for f in sorted(set_here)
+            ]
+        settings = self._services.get(name)
+        if settings is not None and settings.authority and (declared is None or declared.authority is None):
+            found.append((f"services.{name}.authority", "this service has no authority; set its URLs one by one"))
+        return found
+
+    def _unknown(self, service: str) -> ValidationFailed:
+        near = difflib.get_close_matches(str(service)[:64], self.names(), n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(self.names())}."
+        return ValidationFailed(f"There is no such service; {hint}", path="service")
+
+
+def _declared(service: str) -> Provider | None:
+    """What we or an installed package declare for a service."""
+    if service in BUILT_IN:
+        declared = importlib.import_module(BUILT_IN[service]).PROVIDER
+    elif service in (installed := _installed()):
+        declared = installed[service].load()
+    else:
+        return None
+    if not isinstance(declared, Provider) or declared.service != service:
+        raise ValidationFailed(
+            f"The entry point {ENTRY_POINTS}:{service} is no Provider of that service.", path=service
+        )
+    return declared
+
+
+def _installed() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+
+
+def _moved(provider: Provider, to: ServiceSettings, *, tenant: str) -> Provider:
+    """The provider with the addresses that the configuration names, and no placeholder left in any."""
+    base_url = to.base_url or provider.base_url
+    if not base_url.endswith("/"):
+        base_url += "/"
+    authority = (to.authority or provider.authority or "").rstrip("/")
+
+    def filled(url: str) -> str:
+        return url.replace("{authority}", authority).replace("{tenant}", tenant)
+
+    revoke_url = to.revoke_url or (provider.revocation.url if provider.revocation else None)
+    userinfo_url = to.userinfo_url or provider.userinfo_url
+    return replace(
+        provider,
+        authority=authority or None,
+        authorize_url=filled(to.authorize_url or provider.authorize_url),
+        token_url=filled(to.token_url or provider.token_url),
+        base_url=base_url,
+        api_hosts=_hosts(provider, to),
+        userinfo_url=urljoin(base_url, filled(userinfo_url)) if userinfo_url else None,
+        revocation=replace(provider.revocation or Revocation(url=""), url=filled(revoke_url)) if revoke_url else None,
+    )
+
+
+def _hosts(provider: Provider, to: ServiceSettings) -> Hosts:
+    if to.api_hosts:
+        return Hosts.of(*to.api_hosts)
+    if to.base_url and urlsplit(to.base_url).netloc != urlsplit(provider.base_url).netloc:
+        return Hosts.of_url(to.base_url)
+    return provider.api_hosts
+
+
+def _app(app: OAuthApp) -> App:
+    certificate = None
+    if app.private_key_file and app.certificate_file:
+        certificate = Certificate(key_file=app.private_key_file, certificate_file=app.certificate_file)
+    return App(
+        client_id=app.client_id,
+        client_secret=Secret(app.client_secret.get_secret_value()) if app.client_secret else None,
+        certificate=certificate,
+        redirect_uri=app.redirect_uri,
+        scopes=app.scopes,
+        user_scopes=app.user_scopes,
+        auto_create_users=app.auto_create_users,
+    )

@@ -1,0 +1,105 @@
+"""The `oauth2` and `services` sections of flow8.yaml: one model for an entry of each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from credentials.key_formats import is_mask
+from credentials.providers.provider import ClientAuth, Replay
+from flow8_core.egress.url import Url
+from flow8_core.errors import EgressDenied
+
+
+def _web_address(url: str, *, plain_loopback: bool = False) -> str:
+    try:
+        parsed = Url.parse(url)
+    except EgressDenied as error:
+        raise ValueError(error.message) from None
+    loopback = plain_loopback and parsed.host in ("127.0.0.1", "::1", "localhost")
+    if parsed.scheme != "https" and not loopback:
+        raise ValueError("must be an https:// address")
+    if "#" in url:
+        raise ValueError("must not hold a fragment")
+    return url
+
+
+def _redirect_address(url: str) -> str:
+    return _web_address(url, plain_loopback=True)
+
+
+def _real_secret(secret: SecretStr) -> SecretStr:
+    if is_mask(secret.get_secret_value()) or not secret.get_secret_value().strip():
+        raise ValueError("is a placeholder; put the real secret, or ${NAME} of an environment variable that holds it")
+    return secret
+
+
+HttpsUrl = Annotated[str, Field(max_length=2048), AfterValidator(_web_address)]
+RedirectUrl = Annotated[str, Field(max_length=2048), AfterValidator(_redirect_address)]
+Text = Annotated[str, Field(min_length=1, max_length=512)]
+Scope = Annotated[str, Field(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]{1,512}$")]  # RFC 6749 section 3.3
+RealSecret = Annotated[SecretStr, AfterValidator(_real_secret)]
+
+
+class OAuthApp(BaseModel):
+    """One entry of `oauth2`: our application at a provider, and for a server of your own, where that is.
+
+    A known service needs `client_id` and `client_secret` (Microsoft: or a certificate). Any other server needs `issuer`
+    (OIDC discovery) or `authorize_url` and `token_url`, and `api_hosts`: the only hosts that get its access tokens.
+    `replay` is what its refresh tokens allow: `single_use` unless you know better. Times are in seconds.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    client_id: Text
+    client_secret: RealSecret | None = None
+    private_key_file: Path | None = None
+    certificate_file: Path | None = None
+    redirect_uri: RedirectUrl | None = None
+    scopes: tuple[Scope, ...] = ()
+    user_scopes: tuple[Scope, ...] = ()
+    tenant: str = Field(default="common", pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$")
+    auto_create_users: bool = False
+
+    title: Text | None = None
+    issuer: HttpsUrl | None = None
+    authorize_url: HttpsUrl | None = None
+    token_url: HttpsUrl | None = None
+    revoke_url: HttpsUrl | None = None
+    userinfo_url: HttpsUrl | None = None
+    base_url: HttpsUrl | None = None
+    api_hosts: tuple[Text, ...] = ()
+    authorize_params: dict[str, str] = Field(default_factory=dict)
+    scope_separator: str = Field(default=" ", pattern=r"^[ ,]$")
+    pkce: bool = True
+    client_auth: ClientAuth = "basic"
+    replay: Replay = "single_use"
+    grace_s: int = Field(default=0, ge=0, le=3600)
+    lifetime_s: int = Field(default=3600, ge=60, le=365 * 24 * 3600)
+    refresh_lead_s: int | None = Field(default=None, ge=0, le=24 * 3600)
+    idle_s: int | None = Field(default=None, ge=3600)
+
+    @model_validator(mode="after")
+    def _certificate_is_whole(self) -> OAuthApp:
+        if (self.private_key_file is None) != (self.certificate_file is None):
+            raise ValueError("private_key_file and certificate_file go together")
+        return self
+
+
+class ServiceSettings(BaseModel):
+    """One entry of `services`: other addresses for a known service (sovereign cloud, sandbox, laboratory).
+
+    `api_hosts` follows from `base_url` unless given. `authority` is the login host of services that have one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base_url: HttpsUrl | None = None
+    authorize_url: HttpsUrl | None = None
+    token_url: HttpsUrl | None = None
+    revoke_url: HttpsUrl | None = None
+    userinfo_url: HttpsUrl | None = None
+    authority: HttpsUrl | None = None
+    api_hosts: tuple[Text, ...] = ()

@@ -1,0 +1,302 @@
+"""Keeping access tokens alive without ever killing a link: who may refresh, what is written when, and what is believed.
+
+    read -> plan -> claim -> send -> keep the raw reply -> read it -> store on the spent generation -> use
+
+One call at a time per grant, since the claim outlives the call. A reply is durable before anything of it is
+interpreted. `invalid_grant` is believed only while the generation that was spent is still the current one. Where
+somebody else was first, what they stored is used. See `refresh_plan` for who does what, and `refresh_claims` for the
+writes.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from credentials import link_errors, token_reply
+from credentials.audit import Audit
+from credentials.grants import MAIN, USER, GrantPath
+from credentials.links import Link
+from credentials.oauth import client_for, give_back
+from credentials.providers.catalogue import Providers
+from credentials.providers.provider import Provider
+from credentials.refresh_claims import CALL_S, Claim, Claims, Pause
+from credentials.refresh_plan import plan
+from credentials.token_errors import refusal
+from credentials.token_reply import Reply, Tokens
+from credentials.vault import Vault
+from flow8_core import crashpoints
+from flow8_core.clock import Clock, Deadline, SystemClock
+from flow8_core.egress import Egress
+from flow8_core.errors import (
+    ExecutionTimeout,
+    Flow8Error,
+    InsufficientScope,
+    InternalError,
+    InvalidGrant,
+    ProviderUnavailable,
+    RefreshBusy,
+    TokenRevoked,
+    VendorBadResponse,
+)
+from flow8_core.store import Store
+
+CLAIMED = crashpoints.register("refresh.claimed", "the refresh is claimed in the document; nothing is sent")
+SENT = crashpoints.register("refresh.sent", "the provider has answered; nothing of the answer is read")
+RECEIVED = crashpoints.register("refresh.received", "the reply is in memory and nowhere else")
+KEPT = crashpoints.register("refresh.kept", "the raw reply is durable; nothing of it is interpreted")
+STORED = crashpoints.register("refresh.stored", "the new tokens are stored; nobody has been told")
+
+LEAST_S = 5.0  # with less time left, a token that may be used once only is not sent
+GIVE_BACK_S = 5.0
+ADOPT_PAUSES_S = (0.05, 0.15, 0.3)  # together half a second: nothing waits longer in a worker
+
+_CONDEMNED = (InvalidGrant, TokenRevoked, InsufficientScope)
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """One caller's look at one grant. `usable`: its access token works without a refresh."""
+
+    link: Link
+    path: GrantPath
+    provider: Provider
+    deadline: Deadline
+    usable: bool
+
+
+class Refresher:
+    """Hands out links whose access token works. Threads and processes may all have one, on the same store."""
+
+    def __init__(
+        self,
+        store: Store,
+        vault: Vault,
+        providers: Providers,
+        egress: Egress,
+        *,
+        clock: Clock = SystemClock(),  # noqa: B008  has no state
+        pause: Pause = time.sleep,
+    ) -> None:
+        self._store = store
+        self._vault = vault
+        self._providers = providers
+        self._egress = egress
+        self._clock = clock
+        self._pause = pause
+        self._claims = Claims(store, vault, pause=pause)
+
+    def fresh(self, link: Link, *, deadline: Deadline, force: bool = False) -> Link:
+        """The link with a usable access token, refreshed where that is due; never waits longer than a second for
+        others.
+
+        `force`: the vendor refused the token that `link` holds; it is replaced unless somebody has done so already.
+
+        Raises `RefreshBusy` where somebody else refreshes and the token is over; `InvalidGrant` with the link's id
+        where it must be reconnected; `AccessDenied` or `TokenRevoked` where it is gone; `ProviderMisconfigured`,
+        `RateLimited`, `ProviderUnavailable` or `VendorBadResponse` where the refresh failed and the token is over;
+        `ExecutionTimeout` where too little time is left to begin; `StoreUnavailable`.
+        """
+        renewed = self._renewed(link, MAIN, deadline, force=force)
+        user = renewed.grant(USER)
+        if not user.exists or user.fields.get("status") == "needs_reconnect":
+            return renewed
+        try:
+            return self._renewed(renewed, USER, deadline, force=False)
+        except Flow8Error as error:
+            # the main token works: a step that needs the user's own will find that missing and say so
+            _log.warning("the user token of link %s was not refreshed: %s", link.id, error.code)
+            return self._claims.reread(renewed) or renewed
+
+    def _renewed(self, link: Link, path: GrantPath, deadline: Deadline, *, force: bool) -> Link:
+        provider, refused = self._providers.get(link.service), link.generation if force else None
+        if force:
+            link = self._current(link)
+        retry_after = None
+        for pause_s in (0.0, *ADOPT_PAUSES_S):
+            if pause_s:
+                self._pause(pause_s)
+                link = self._current(link)
+            grant, now = link.grant(path), self._store.now()
+            self._refuse_unusable(link, path)
+            again = refused is not None and grant.generation == refused
+            turn = _Turn(link, path, provider, deadline, usable=grant.usable(now) and not again)
+            step = plan(grant, provider, now=now, force=again)
+            match step.step:
+                case "use":
+                    return link
+                case "dead":
+                    raise self._expired(link, path, step.reason or "token_expired")
+                case "back_off":
+                    raise self._backing_off(turn, step.retry_after)
+                case "recover":
+                    found = self._recovered(turn)
+                case "send":
+                    found = self._sent(turn, unknown=step.unknown)
+                case "wait":
+                    found, retry_after = None, step.retry_after
+            if found is not None:
+                return found
+        raise RefreshBusy(
+            f"The {link.service} link {link.id} is being refreshed by another process; try again in a moment.",
+            service=link.service,
+            link_id=str(link.id),
+            retry_after=retry_after or 1.0,
+        )
+
+    def _sent(self, turn: _Turn, *, unknown: bool) -> Link | None:
+        """Claim and refresh; None where somebody else was first."""
+        if turn.deadline.remaining() < LEAST_S and turn.provider.replay != "reusable":
+            if turn.usable:
+                return turn.link
+            raise ExecutionTimeout(
+                f"Too little time is left to refresh the {turn.link.service} link; raise the step's timeout.",
+                service=turn.link.service,
+                link_id=str(turn.link.id),
+            )
+        claim = self._claims.take(turn.link, turn.path, unknown=unknown)
+        if claim is None:
+            return None
+        crashpoints.visit(CLAIMED)
+        if claim.lease_until - self._store.now() < timedelta(seconds=CALL_S):
+            self._claims.hand_back(claim)  # this process was stopped since: somebody else may have begun
+            return None
+        sent_at = self._store.now()
+        try:
+            reply = self._asked(claim, turn.deadline.capped(CALL_S))
+        except InternalError:
+            self._claims.hand_back(claim)
+            raise
+        except Flow8Error as error:
+            return self._failed(turn, claim, error)
+        crashpoints.visit(RECEIVED)
+        if not 200 <= reply.status < 300:
+            return self._failed(turn, claim, self._refusal(turn.provider, reply))
+        self._claims.keep_reply(claim, reply, sent_at=sent_at)
+        crashpoints.visit(KEPT)
+        return self._read(turn, claim, reply, sent_at)
+
+    def _asked(self, claim: Claim, deadline: Deadline) -> Reply:
+        link = claim.link
+        provider = self._providers.endpoints(link.service, egress=self._egress, deadline=deadline)
+        return client_for(provider, self._egress, deadline).refresh(
+            refresh_token=link.open("refresh_token", claim.path),
+            scopes=claim.path.of(link.document).get("scopes") or (),
+            answered=lambda: crashpoints.visit(SENT),
+        )
+
+    def _recovered(self, turn: _Turn) -> Link | None:
+        """Go on where a holder ended who had kept the reply and not read it."""
+        claim = self._claims.adopt(turn.link, turn.path)
+        kept = self._claims.kept_reply(turn.link, turn.path)
+        if kept is None:
+            self._claims.give_up(claim, pause_s=0.0, spent_perhaps=True)
+            return None
+        reply, sent_at = kept
+        return self._read(turn, claim, reply, sent_at)
+
+    def _read(self, turn: _Turn, claim: Claim, reply: Reply, sent_at: datetime) -> Link | None:
+        """Interpret a reply that is durable, and store what it holds."""
+        fields = token_reply.document(reply)
+        error = refusal(turn.provider, reply, phase="refresh", now=self._store.now())
+        tokens = token_reply.tokens_of_refresh(turn.provider, fields) if error is None else None
+        if tokens is None:
+            return self._failed(turn, claim, error or self._refusal(turn.provider, reply))
+        link = self._claims.store_tokens(claim, tokens, turn.provider, issued_at=sent_at)
+        crashpoints.visit(STORED)
+        if link is None:
+            return self._superseded(turn, tokens)
+        self._record("integration_refreshed", link, turn.path)
+        return link
+
+    def _refusal(self, provider: Provider, reply: Reply) -> Flow8Error:
+        error = refusal(provider, reply, phase="refresh", now=self._store.now())
+        return error or VendorBadResponse(
+            f"{provider.title} answered a refresh without a usable access token; try again later.",
+            service=provider.service,
+            ambiguous=True,
+        )
+
+    def _failed(self, turn: _Turn, claim: Claim, error: Flow8Error) -> Link | None:
+        """The token that still works, for a refresh that failed early enough; else the error, saying whose it is."""
+        if isinstance(error, _CONDEMNED):
+            return self._condemned(turn, claim, error)
+        perhaps = (error.ambiguous or claim.unknown) and turn.provider.replay != "reusable"
+        self._claims.give_up(claim, pause_s=error.retry_after, spent_perhaps=perhaps)
+        if claim.link.grant(turn.path).failures == 0:
+            self._record("integration_refresh_failed", claim.link, turn.path, error=error)
+        if turn.usable:
+            return claim.link
+        error.link_id = str(claim.link.id)
+        raise error
+
+    def _condemned(self, turn: _Turn, claim: Claim, error: Flow8Error) -> Link | None:
+        """The provider says that the grant is over: believed unless somebody has spent or is spending it meanwhile."""
+        for pause_s in (0.0, *(ADOPT_PAUSES_S if claim.unknown else ())):
+            self._pause(pause_s)
+            grant = self._current(turn.link).grant(turn.path)
+            if grant.generation != claim.generation or grant.reply_kept:
+                return None
+        lost = claim.unknown and turn.provider.replay != "reusable" and isinstance(error, InvalidGrant)
+        buried = self._claims.bury(claim, "refresh_outcome_lost" if lost else error.code)
+        if buried is None:
+            return None
+        self._record("integration_needs_reconnect", buried, turn.path, error=error)
+        raise link_errors.unusable(buried) or error
+
+    def _expired(self, link: Link, path: GrantPath, reason: str) -> Flow8Error:
+        """What to raise for a grant that nothing can renew, after its status says so."""
+        expired = self._claims.expire(link, path, reason)
+        if expired is None:
+            return RefreshBusy(
+                f"The {link.service} link {link.id} is being changed; try again.", link_id=str(link.id), retry_after=1.0
+            )
+        self._record("integration_needs_reconnect", expired, path)
+        return link_errors.unusable(expired) or InvalidGrant("Reconnect the account.", link_id=str(link.id))
+
+    def _superseded(self, turn: _Turn, tokens: Tokens) -> Link | None:
+        """Our new tokens came too late. A newer grant is used, and ours left alone: revoking it could take the newer
+        with it. Where the link was taken away meanwhile, nobody else will ever revoke them."""
+        link = self._claims.reread(turn.link)
+        if link is not None and link.status != "revoked":
+            return None
+        deadline = Deadline.after(GIVE_BACK_S, self._clock)
+        for token in (tokens.refresh_token, tokens.access_token):
+            if token is not None:
+                give_back(turn.provider, token, self._egress, deadline)
+        raise (link_errors.unusable(link) if link else None) or link_errors.gone(turn.link.service)
+
+    def _current(self, link: Link) -> Link:
+        found = self._claims.reread(link)
+        if found is None:
+            raise link_errors.gone(link.service)
+        return found
+
+    def _refuse_unusable(self, link: Link, path: GrantPath) -> None:
+        if link.status == "needs_reconnect" and link.grant(path).reply_kept:
+            return  # a holder who was stopped for long has landed better tokens
+        error = link_errors.unusable(link)
+        if error is not None:
+            raise error
+
+    def _backing_off(self, turn: _Turn, retry_after: float | None) -> ProviderUnavailable:
+        link = turn.link
+        return ProviderUnavailable(
+            f"The last refresh of the {link.service} link {link.id} failed; it is tried again in a moment.",
+            service=link.service,
+            link_id=str(link.id),
+            retry_after=retry_after,
+        )
+
+    def _record(self, action: str, link: Link, path: GrantPath, *, error: Flow8Error | None = None) -> None:
+        after: dict[str, Any] = {"service": link.service, "status": link.status, "status_reason": link.status_reason}
+        after |= {"generation": link.grant(path).generation, "token_expiry": link.grant(path).expiry}
+        if path == USER:
+            after["kind"] = "user_token"
+        Audit(self._store, self._vault, link.company_id).record(
+            action, resource_type="integration", resource_id=str(link.id), after=after, error=error
+        )

@@ -1,0 +1,174 @@
+"""The credential of a step that is about to run.
+
+A link: the one that the step names, else the acting user's own, else one that the company shares. A component: see
+`Components.resolve`. Everything is refused before the vendor is called, and what belongs to others looks like what is
+not there. On the usual path this is one read and one decryption, so that path stays short.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bson import ObjectId
+
+from credentials import link_errors
+from credentials.components import Component, Components
+from credentials.grants import COLLECTION, USER
+from credentials.links import Link, Links
+from credentials.providers.catalogue import Providers
+from credentials.refresh import Refresher
+from credentials.vault import Vault
+from flow8_core.clock import Deadline
+from flow8_core.egress import Hosts
+from flow8_core.errors import AccessDenied, Conflict
+from flow8_core.secret import Secret
+from flow8_core.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class LinkAccess:
+    """A link, ready for one call. `hosts` are the only places that its tokens may go to; `credential` names it in
+    throttles and step runs (`link:<id>`)."""
+
+    link_id: str
+    service: str
+    access_token: Secret
+    scopes: frozenset[str]
+    base_url: str
+    hosts: Hosts
+    link: Link = field(repr=False, compare=False)
+
+    @property
+    def user_token(self) -> Secret | None:
+        """The user's own token beside the bot's (Slack), opened now; None where there is none that works."""
+        grant = self.link.grant(USER)
+        if not grant.exists or grant.fields.get("status") == "needs_reconnect":
+            return None
+        return self.link.open("access_token", USER)
+
+    @property
+    def account(self) -> str:
+        """The connected account, as people know it."""
+        return self.link.account
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What the vendor told about the account when it was connected."""
+        return self.link.metadata
+
+    @property
+    def generation(self) -> int:
+        """Which of the link's successive tokens this is."""
+        return self.link.generation
+
+    @property
+    def credential(self) -> str:
+        return f"link:{self.link_id}"
+
+
+class Resolver:
+    """Finds, checks, refreshes and decrypts. Threads may share one."""
+
+    def __init__(self, store: Store, vault: Vault, providers: Providers, refresher: Refresher) -> None:
+        self._store = store
+        self._vault = vault
+        self._providers = providers
+        self._refresher = refresher
+
+    def link(
+        self,
+        *,
+        company_id: ObjectId,
+        user_id: ObjectId,
+        service: str | None,
+        link_id: str | None,
+        scopes: frozenset[str],
+        deadline: Deadline,
+    ) -> LinkAccess:
+        """The link for a step that needs `scopes` of `service` (None: of the named link's, whichever that is).
+
+        Raises `AccessDenied` where there is none, `Conflict` naming both where two could be meant, `InsufficientScope`
+        naming what lacks, and what `Refresher.fresh` raises.
+        """
+        if link_id is not None:
+            link = self._named(company_id, user_id, service, link_id)
+        else:
+            link = self._chosen(company_id, user_id, service)
+        granted = link.scopes
+        if not scopes <= granted:
+            missing = self._providers.get(link.service).scopes.missing(scopes, granted)
+            if missing:
+                raise link_errors.lacks_scopes(link, missing)
+        return self._access(link, deadline, force=False)
+
+    def renew(self, access: LinkAccess, *, deadline: Deadline) -> LinkAccess:
+        """The link again, with another access token than the one that the vendor has just refused. Raises what
+        `Refresher.fresh` raises."""
+        return self._access(access.link, deadline, force=True)
+
+    def component(
+        self, *, company_id: ObjectId, kind: str, component_id: str | None = None, provider: str | None = None
+    ) -> Component:
+        """The component for a step, as `Components.resolve`."""
+        return Components(self._store, self._vault, company_id).resolve(kind, id=component_id, provider=provider)
+
+    def _access(self, link: Link, deadline: Deadline, *, force: bool) -> LinkAccess:
+        provider = self._providers.get(link.service)
+        now = self._store.now()
+        if force or link.status != "active" or link.grant().due(now) or link.grant(USER).due(now):
+            link = self._refresher.fresh(link, deadline=deadline, force=force)
+        return LinkAccess(
+            link_id=str(link.id),
+            service=link.service,
+            access_token=link.open("access_token"),
+            scopes=link.scopes,
+            base_url=provider.base_url,
+            hosts=provider.api_hosts,
+            link=link,
+        )
+
+    def _named(self, company_id: ObjectId, user_id: ObjectId, service: str | None, link_id: str) -> Link:
+        if not (isinstance(link_id, str) and ObjectId.is_valid(link_id)):
+            raise link_errors.gone(service)
+        found = self._store.find(COLLECTION, {"_id": ObjectId(link_id), "company_id": company_id}, limit=1)
+        link = Link(found[0], self._vault) if found else None
+        if link is None or (link.user_id != user_id and link.document.get("shared") is not True):
+            raise link_errors.gone(service)
+        if service is not None and link.service != service:
+            raise AccessDenied(
+                f"The link that the step names is of {link.service}, and the step needs {service}.", service=service
+            )
+        return link
+
+    def _chosen(self, company_id: ObjectId, user_id: ObjectId, service: str | None) -> Link:
+        if service is None:
+            raise AccessDenied("The step works with a link of any service; name one in its link_id.")
+        links = Links(self._store, self._vault, company_id)
+        own = links.for_user(service, user_id)
+        link = _only(own, service)
+        if link is not None:
+            return link
+        shared = links.shared(service)
+        link = _only(shared, service)
+        if link is not None:
+            return link
+        # none works: say of the one that could what it takes to mend it
+        broken = next(iter([*own, *shared]), None)
+        if broken is None:
+            raise link_errors.none_connected(service)
+        return broken
+
+
+def _only(links: Sequence[Link], service: str) -> Link | None:
+    """The one active link; None where there is none."""
+    active = [link for link in links if link.status == "active"]
+    if len(active) > 1:
+        named = " and ".join(f"{link.id} ({link.account})" for link in active[:2])
+        raise Conflict(
+            f"Several {service} links could be meant: {named}. Name one in the step's link_id.",
+            path="link_id",
+            service=service,
+        )
+    return active[0] if active else None

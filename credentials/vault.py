@@ -1,0 +1,153 @@
+"""Seals one field at a time, bound to its place: a ciphertext that is moved elsewhere no longer opens.
+
+NaCl's SecretBox has no associated data, so each field has a key of its own: keyed BLAKE2b over the length-prefixed
+collection, id, company, field and version. The envelope is flow8's `{encrypted, nonce, ciphertext}` with `v` and `kid`.
+flow8's own form, which is bound to nothing, is read only where `keys.unbound` is set, and written only where that says
+so.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from bson import ObjectId
+from nacl.exceptions import CryptoError
+from nacl.secret import SecretBox
+
+from credentials.keyring import Keyring
+from flow8_core.errors import InternalError
+from flow8_core.secret import Secret
+
+VERSION = 2
+MAX_BYTES = 2**20  # of one secret
+
+_BOUND = frozenset({"encrypted", "v", "kid", "nonce", "ciphertext"})
+_UNBOUND = frozenset({"encrypted", "nonce", "ciphertext"})
+
+
+class EnvelopeRejected(InternalError):
+    """An encrypted field does not open. Which of its parts is at fault is said to nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a sealed field lives. `field` is its dotted path within the document, e.g. `config.api_key`."""
+
+    collection: str
+    id: ObjectId
+    company_id: ObjectId
+    field: str
+
+
+class Vault:
+    """Seals and opens with the keys of one `Keyring`. Safe to share between threads, and across a fork."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+
+    @property
+    def kid(self) -> str:
+        """The key that seals."""
+        return self._keyring.primary.kid
+
+    def knows(self, kid: str) -> bool:
+        """Whether this process has that key."""
+        return kid in self._keyring.keys
+
+    def seal(self, place: Place, secret: Secret | str) -> dict[str, Any]:
+        """The envelope to store at `place`. Raises `EnvelopeRejected` for what no envelope can hold: more than
+        `MAX_BYTES`, or text that is not Unicode."""
+        try:
+            plain = (secret.reveal() if isinstance(secret, Secret) else secret).encode()
+            context = _context(place)
+        except (TypeError, ValueError, AttributeError):
+            _reject(place)
+        if len(plain) > MAX_BYTES:
+            _reject(place)
+        if isinstance(secret, str):
+            Secret(secret)  # known to the log redaction from here on
+        if self._keyring.write_unbound:
+            return {"encrypted": True, **_sealed(self._keyring.unbound[0].raw(), plain)}
+        key = self._keyring.primary
+        return {"encrypted": True, "v": VERSION, "kid": key.kid, **_sealed(key.subkey(_PERSON, context), plain)}
+
+    def open(self, place: Place, envelope: Mapping[str, Any]) -> Secret:
+        """The secret that was sealed at `place`. Raises `EnvelopeRejected` for everything else."""
+        try:
+            return Secret(self._opened(place, envelope).decode())
+        except (TypeError, ValueError, KeyError, AttributeError, CryptoError):
+            _reject(place)
+
+    def mac(self, purpose: str, data: bytes, *, kid: str | None = None) -> bytes:
+        """32 bytes of keyed BLAKE2b over `data`, apart from those of any other purpose: chains, fingerprints, hashes of
+        one-time values. With the key that seals, or the one named. Raises `KeyError` for a key that is not here."""
+        key = self._keyring.primary if kid is None else self._keyring.keys[kid]
+        return key.subkey(b"flow8-mac", _joined(purpose.encode(), data))
+
+    def _opened(self, place: Place, envelope: Mapping[str, Any]) -> bytes:
+        names = envelope.keys()
+        if envelope["encrypted"] is not True:
+            raise ValueError
+        nonce, ciphertext = _decoded(envelope["nonce"]), _decoded(envelope["ciphertext"])
+        if names == _UNBOUND:
+            return self._opened_unbound(nonce, ciphertext)
+        version = envelope["v"]
+        if names != _BOUND or not isinstance(version, int) or isinstance(version, bool) or version != VERSION:
+            raise ValueError
+        key = self._keyring.keys[envelope["kid"]]
+        return SecretBox(key.subkey(_PERSON, _context(place))).decrypt(ciphertext, nonce)
+
+    def _opened_unbound(self, nonce: bytes, ciphertext: bytes) -> bytes:
+        for key in self._keyring.unbound:
+            try:
+                return SecretBox(key.raw()).decrypt(ciphertext, nonce)
+            except CryptoError:
+                continue
+        raise ValueError
+
+
+_PERSON = b"flow8-field-v2"
+
+
+def _context(place: Place) -> bytes:
+    # `.binary` and `.encode()` on purpose: a document whose ids were replaced by something else has no place.
+    return _joined(
+        place.collection.encode(),
+        place.id.binary,
+        place.company_id.binary,
+        place.field.encode(),
+        VERSION.to_bytes(4, "big"),
+    )
+
+
+def _joined(*parts: bytes) -> bytes:
+    """Length-prefixed, so that no two lists of parts give the same bytes."""
+    return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+
+
+def _sealed(key: bytes, plain: bytes) -> dict[str, str]:
+    message = SecretBox(key).encrypt(plain)
+    return {
+        "nonce": base64.b64encode(message.nonce).decode(),
+        "ciphertext": base64.b64encode(message.ciphertext).decode(),
+    }
+
+
+def _decoded(text: Any) -> bytes:
+    """Base64 in its one canonical spelling: the spare bits of the last character are no place to hide a change in."""
+    if not isinstance(text, str) or len(text) > 2 * MAX_BYTES:
+        raise TypeError
+    data = base64.b64decode(text, validate=True)
+    if base64.b64encode(data).decode() != text:
+        raise ValueError
+    return data
+
+
+def _reject(place: Place) -> NoReturn:
+    raise EnvelopeRejected(
+        f"The encrypted field {place.field} of {place.collection} {place.id} does not open: it was changed, moved, or "
+        "sealed with a key that this process does not have. Store the credential again, or see `flow8 keys check`."
+    ) from None

@@ -1,0 +1,53 @@
+"""What the tests of credentials share: keys derived once, a store of their own, a company."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from bson import ObjectId
+
+from credentials import audit, check_values, components
+from credentials.keyring import Keyring, KeySettings
+from credentials.vault import Vault
+from flow8_core.store import Store, open_store
+
+ENVIRON = {"ENC_KEY_SECRET": "ab12" * 64, "ENV_KEY_SALT": "cd34" * 16}
+
+
+@pytest.fixture(scope="session")
+def keyring() -> Keyring:
+    return Keyring.derive(KeySettings(), ENVIRON)
+
+
+@pytest.fixture(scope="session")
+def vault(keyring: Keyring) -> Vault:
+    return Vault(keyring)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """An empty SQLite store with our collections."""
+    with closing(declared(f"sqlite:///{tmp_path / 'store.db'}")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def either_store(store_url: str) -> Iterator[Store]:
+    """The same on SQLite and on MongoDB, for what depends on how values come back and on what is atomic."""
+    with closing(declared(store_url)) as opened:
+        yield opened
+
+
+def declared(url: str) -> Store:
+    opened = open_store(url)
+    for module in (audit, check_values, components):
+        opened.declare(module.COLLECTION, module.INDEXES, durable=True)
+    return opened
+
+
+@pytest.fixture
+def company_id() -> ObjectId:
+    return ObjectId()
