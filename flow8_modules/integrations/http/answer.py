@@ -1,0 +1,62 @@
+"""What a server said, in the shape that later steps can use: JSON, text, or bytes in base64."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Any, Literal
+
+from flow8_core.egress import Response
+from flow8_modules import errors
+
+Wanted = Literal["auto", "json", "text", "base64", "file"]
+Given = Literal["none", "json", "text", "base64", "file"]
+
+MASK = "[secret]"
+_JSON_TYPE = re.compile(r"application/(json|[\w.+-]+\+json)|text/json")
+
+
+def decode(answer: Response, wanted: Wanted) -> tuple[Any, Given]:
+    """The body, and how it is given. One that is not what was wanted is given as what it is: an error page, say."""
+    if not answer.body:
+        return None, "none"
+    if wanted == "base64":
+        return _in_base64(answer.body), "base64"
+    kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if wanted == "json" or (wanted == "auto" and _JSON_TYPE.fullmatch(kind)):
+        try:
+            return answer.json(), "json"
+        except errors.VendorBadResponse:
+            pass  # its text helps more than a failure
+    if wanted == "auto" and not _is_text(answer.body, kind):
+        return _in_base64(answer.body), "base64"
+    return answer.text, "text"
+
+
+def masked(value: Any, secrets: tuple[str, ...]) -> Any:
+    """The value without the secrets that went out with the request: a server that echoes them must not put them into
+    the play's outputs."""
+    if not secrets:
+        return value
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, MASK)
+        return value
+    if isinstance(value, list):
+        return [masked(each, secrets) for each in value]
+    if isinstance(value, dict):
+        return {masked(name, secrets): masked(each, secrets) for name, each in value.items()}
+    return value
+
+
+def _is_text(body: bytes, kind: str) -> bool:
+    if kind.startswith("text/") or kind.endswith(("xml", "json", "javascript", "urlencoded")):
+        return True
+    try:
+        return "\x00" not in body.decode()
+    except UnicodeDecodeError:
+        return False
+
+
+def _in_base64(body: bytes) -> str:
+    return base64.b64encode(body).decode()
