@@ -1,0 +1,88 @@
+"""The door by which work comes in: Celery's app and its tasks. Run it with `flow8 worker` or `celery -A worker worker`.
+
+What must exist before the fork is laid here once (settings, keys, the stop flag); what must not is made in each child.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import Any
+
+from celery import Task, signals
+
+from flow8_core import logging as flow8_logging
+from flow8_runtime import app as names
+from flow8_runtime import tasks
+from flow8_runtime.app import make_app, step_queue
+from flow8_runtime.broker import find_or_start
+from flow8_runtime.platform import Foundation
+from flow8_runtime.process import WorkerProcess
+
+flow8_logging.configure()
+foundation = Foundation.lay(os.environ).with_keys()
+broker = find_or_start(foundation.settings)
+queues = tuple(filter(None, os.environ.get("FLOW8_QUEUES", "default").split(",")))
+app = make_app(broker.url, queues=queues)
+app.conf.worker_concurrency = foundation.settings.worker.processes or os.cpu_count()
+
+# One byte that parent and children share: the parent alone hears the signal, the children must stop taking steps.
+_stop = mmap.mmap(-1, 1)
+_process: list[WorkerProcess] = []
+
+
+@signals.worker_process_init.connect
+def start(**_: Any) -> None:
+    """In each child, after the fork."""
+    _process[:] = [WorkerProcess(foundation, broker, app, stopping=lambda: _stop[0] == 1)]
+
+
+@signals.worker_ready.connect
+def first_sweep(**_: Any) -> None:
+    """A starting worker rings without looking at the flag: a killed one may have left it up with nobody to hear."""
+    for queue in queues:
+        names.publish_wakeup(app, queue)
+
+
+@signals.worker_shutting_down.connect
+def stop(**_: Any) -> None:
+    """In the parent, at SIGTERM: what is in flight finishes, nothing new begins."""
+    _stop[0] = 1
+
+
+@signals.worker_process_shutdown.connect
+def end(**_: Any) -> None:
+    """In each child, after its last task."""
+    while _process:
+        _process.pop().close()
+
+
+@app.task(name=names.DRAIN, bind=True)
+def drain(self: Task) -> None:
+    """The wake-up: something is due."""
+    _process[0].drain(step_queue(self.request.delivery_info.get("routing_key")))
+
+
+@app.task(name=names.RUN_STEP)
+def run_step(**message: Any) -> None:
+    """Make one step due now."""
+    tasks.run_step(_process[0], message)
+
+
+# The one message that carries work: it is acknowledged when the ledger has it, and comes back if its worker dies first.
+@app.task(name=names.EXECUTE, acks_late=True, reject_on_worker_lost=True)
+def execute(**message: Any) -> None:
+    """A whole step from an engine with records of its own."""
+    tasks.execute(_process[0], app, message)
+
+
+@app.task(name=names.REFRESH_LINK)
+def refresh_link(**message: Any) -> None:
+    """Refresh one link now."""
+    tasks.refresh_link(_process[0], message)
+
+
+@app.task(name=names.SWEEP)
+def sweep() -> None:
+    """Sweep now, out of turn."""
+    _process[0].sweep()

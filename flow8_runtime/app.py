@@ -1,0 +1,86 @@
+"""The Celery app: its settings, each with its reason. Tasks are bound by worker.py; producers send them by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+from kombu.entity import Queue
+
+from flow8_runtime.wakeup import DEFAULT_QUEUE
+
+STEPS_QUEUE = "flow8"
+DRAIN_QUEUE = "flow8.drain"
+UPKEEP_QUEUE = "flow8.upkeep"
+
+DRAIN, RUN_STEP, EXECUTE = "flow8.drain", "flow8.run_step", "flow8.execute"
+REFRESH_LINK, SWEEP, STEP_DONE = "flow8.refresh_link", "flow8.sweep", "flow8.step_done"
+
+SETTINGS: dict[str, Any] = {
+    # Who can write to the broker is not trusted: no format that can carry code, no commands by broadcast.
+    "accept_content": ["json"],
+    "task_serializer": "json",
+    "result_serializer": "json",
+    "worker_enable_remote_control": False,
+    # The ledger is the truth. No results: they would keep outputs and error texts in Redis for a day.
+    "task_ignore_result": True,
+    "task_store_errors_even_if_ignored": False,
+    "result_backend": None,
+    # A message carries no work, so it is acknowledged when taken; losing one costs a sweep's pause. `flow8.execute`
+    # alone carries work, and says so itself.
+    "task_acks_late": False,
+    # One wake-up at a time: a prefetched one waits behind a drain while another process idles.
+    "worker_prefetch_multiplier": 1,
+    # Limits would hit the drain, not a step; steps have deadlines of their own.
+    "task_time_limit": None,
+    "task_soft_time_limit": None,
+    # Would kill a task in the midst of a vendor's call.
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    # Redis away is waited for, at start and later, for ever.
+    "broker_connection_retry_on_startup": True,
+    "broker_connection_max_retries": None,
+    "broker_transport_options": {
+        "socket_keepalive": True,
+        "health_check_interval": 30,
+        # `flow8.execute` comes back after an hour if its worker died; it may run that long, but not longer.
+        "visibility_timeout": 3600,
+        "unacked_restore_interval": 5,
+        "unacked_restore_throttle": 5,
+    },
+    # Nobody listens to events; each costs a message.
+    "worker_send_task_events": False,
+    "task_send_sent_event": False,
+    # Our logging redacts; Celery's own handlers would not.
+    "worker_hijack_root_logger": False,
+    "worker_redirect_stdouts": False,
+    "enable_utc": True,
+    "task_default_queue": STEPS_QUEUE,
+    "task_create_missing_queues": True,
+    # Other engines speak protocol 2; so do we, whatever Celery's default becomes.
+    "task_protocol": 2,
+}
+
+
+def drain_queue(queue: str) -> str:
+    """The Celery queue on which wake-ups for a named queue of steps travel."""
+    return DRAIN_QUEUE if queue == DEFAULT_QUEUE else f"{DRAIN_QUEUE}.{queue}"
+
+
+def step_queue(routing_key: str | None) -> str:
+    """The named queue of steps for which a wake-up came: the inverse of `drain_queue`."""
+    prefix = f"{DRAIN_QUEUE}."
+    return routing_key.removeprefix(prefix) if routing_key and routing_key.startswith(prefix) else DEFAULT_QUEUE
+
+
+def make_app(broker_url: str, *, queues: tuple[str, ...] = (DEFAULT_QUEUE,)) -> Celery:
+    """A Celery app that consumes the three queues, and the wake-ups of the named queues of steps."""
+    app = Celery("flow8", broker=broker_url)
+    app.conf.update(SETTINGS)
+    names = [STEPS_QUEUE, *(drain_queue(queue) for queue in queues), UPKEEP_QUEUE]
+    app.conf.task_queues = [Queue(name) for name in names]
+    return app
+
+
+def publish_wakeup(app: Celery, queue: str) -> None:
+    """Send the wake-up of a named queue of steps."""
+    app.send_task(DRAIN, queue=drain_queue(queue), ignore_result=True, retry=False)

@@ -1,0 +1,101 @@
+"""The Python door: hand in a play, wait for it. `flow8_runtime.submit` and `flow8_runtime.wait`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from bson import ObjectId
+
+from flow8_core.errors import Flow8Error
+from flow8_runtime.app import make_app, publish_wakeup
+from flow8_runtime.broker import find_or_start
+from flow8_runtime.definition import Flow
+from flow8_runtime.platform import Foundation, Platform
+from flow8_runtime.wakeup import Wakeup
+
+FIRST_LOOK_S, LAST_LOOK_S = 0.002, 0.1
+
+
+class Door:
+    """Hands plays to the ledger of a deployment and wakes its workers. Keep one; it holds connections."""
+
+    def __init__(self, platform: Platform) -> None:
+        self.platform = platform
+        self._broker = find_or_start(platform.settings)
+        self._flags = self._broker.flags()
+        app = make_app(self._broker.url)
+        self._wakeup = Wakeup(self._flags, lambda queue: publish_wakeup(app, queue))
+
+    @classmethod
+    def open(cls, environ: Mapping[str, str] | None = None) -> Door:
+        """A door to the deployment that flow8.yaml, .env and the environment describe."""
+        return cls(Platform(Foundation.lay(os.environ if environ is None else environ)))
+
+    def submit(
+        self,
+        definition: Mapping[str, Any] | Flow,
+        args: Mapping[str, Any] | None = None,
+        *,
+        company_id: ObjectId,
+        user_id: ObjectId,
+        play_id: ObjectId | None = None,
+    ) -> ObjectId:
+        """Write a play with its first steps due, wake a worker, and return the play's id.
+
+        Once this returns, the play is not lost, whatever happens to workers or broker. With a `play_id` of your own,
+        a second submit changes nothing. Raises `ValidationFailed` with every fault of the definition at once.
+        """
+        flow = definition if isinstance(definition, Flow) else Flow.parse(definition)
+        play = self.platform.ledger.submit(flow, args or {}, company_id=company_id, user_id=user_id, play_id=play_id)
+        for queue in {step.queue for step in flow.steps}:
+            try:
+                self._wakeup.ring(queue)
+            except Flow8Error:  # the play is safe in the ledger; the sweep wakes a worker for it
+                break
+        return play
+
+    def wait(self, play_id: ObjectId, *, company_id: ObjectId, timeout: float = 300.0) -> dict[str, Any]:
+        """The play as `flow8 run --json` prints it, once it is over, or as it stands after `timeout` seconds."""
+        ledger = self.platform.ledger
+        ends = time.monotonic() + timeout
+        pause = FIRST_LOOK_S
+        while True:
+            play = ledger.get(play_id, company_id=company_id)
+            if play["status"] not in ("NEW", "RUN") or time.monotonic() >= ends:
+                return ledger.describe(play)
+            time.sleep(min(pause, max(0.0, ends - time.monotonic())))
+            pause = min(LAST_LOOK_S, pause * 1.3)
+
+    def broker_dump(self) -> bytes:
+        """All that lies in the broker now, as Redis serialises it: for looking whether a secret is in it."""
+        keys = list(self._flags.scan_iter(count=1000))
+        return b"".join(key + (self._flags.dump(key) or b"") for key in keys)
+
+    def close(self) -> None:
+        """Close the connections; a broker that this process started ends with it."""
+        self._flags.close()
+        self.platform.close()
+        self._broker.close()
+
+
+def submit(
+    definition: Mapping[str, Any] | Flow, args: Mapping[str, Any] | None = None, *, company_id: ObjectId, user_id: ObjectId
+) -> ObjectId:
+    """`Door.submit` through a door opened for this one call; keep a `Door` where you submit more than now and then."""
+    door = Door.open()
+    try:
+        return door.submit(definition, args, company_id=company_id, user_id=user_id)
+    finally:
+        door.close()
+
+
+def wait(play_id: ObjectId, *, company_id: ObjectId, timeout: float = 300.0) -> dict[str, Any]:
+    """`Door.wait` through a door opened for this one call."""
+    door = Door.open()
+    try:
+        return door.wait(play_id, company_id=company_id, timeout=timeout)
+    finally:
+        door.close()

@@ -1,0 +1,71 @@
+"""Embedded mode: what a shared deployment configures, one folder makes for itself on first use."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from bson import ObjectId
+
+from credentials.kdf import generate
+from flow8_core.store import Store
+
+SECRET, SALT = "ENC_KEY_SECRET", "ENV_KEY_SALT"
+LOCAL_USER_NAME = "local"
+
+
+def with_keys(environ: Mapping[str, str], home: Path) -> Mapping[str, str]:
+    """The environment with encryption keys in it: given ones, else those of `.flow8/keys.env`, made where absent.
+
+    The file is readable by its owner alone. Only where both keys are absent is it looked at: half a configuration is a
+    mistake to be told, not to be filled up.
+    """
+    if environ.get(SECRET) or environ.get(SALT):
+        return environ
+    path = home / "keys.env"
+    with locked(home / "keys.lock"):
+        if not path.exists():
+            _write_keys(path)
+    lines = (line.partition("=") for line in path.read_text().splitlines() if "=" in line)
+    return {**environ, **{name: value for name, _, value in lines}}
+
+
+def local_identity(store: Store) -> tuple[ObjectId, ObjectId]:
+    """The one company and user of embedded mode, made on first use: (company id, user id)."""
+    found = store.get("users", _LOCAL_ID)
+    if found is None:
+        fresh = {"name": LOCAL_USER_NAME, "companies": [ObjectId()]}
+        store.update("users", {"_id": _LOCAL_ID}, {"$setOnInsert": fresh}, upsert=True)
+        return local_identity(store)
+    return found["companies"][0], found["_id"]
+
+
+_LOCAL_ID = ObjectId("000000000000000000000001")
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a file of the home folder, which is made where absent; the kernel frees it at death."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _write_keys(path: Path) -> None:
+    secret, salt = generate()
+    fresh = path.with_suffix(".new")
+    fd = os.open(fresh, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+    with os.fdopen(fd, "w") as file:
+        file.write(f"{SECRET}={secret}\n{SALT}={salt}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.rename(path)
+    print(f"flow8: wrote new encryption keys to {path}; without them no stored credential opens. Keep a copy.", file=sys.stderr)  # noqa: T201

@@ -1,0 +1,150 @@
+"""Drains the ledger: takes what is due, runs it, goes on with each play's next step in place, for a short budget.
+
+One thread a process. `Engine` is the small interface that the worker sees; how it drains is this file's own business.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from bson import ObjectId
+
+from flow8_core import crashpoints
+from flow8_core.clock import Clock
+from flow8_core.errors import StoreUnavailable
+from flow8_core.store import Store
+from flow8_runtime.ledger import Claim, Ledger, Outcome
+from flow8_runtime.owners import Owner
+from flow8_runtime.runner import Runner
+from flow8_runtime.wakeup import DEFAULT_QUEUE, Wakeup
+
+CLAIMED = crashpoints.register("engine.claimed", "the step is claimed; nothing has been called")
+BEFORE_LANDING = crashpoints.register("engine.before_landing", "the outcome is known to this process alone")
+LANDED = crashpoints.register("engine.landed", "the outcome is in the ledger, and the play's next step is claimed")
+
+MISSED_BEATS = 3
+
+log = logging.getLogger("flow8.engine")
+
+
+@dataclass
+class Drained:
+    """What one drain came to."""
+
+    steps: int = 0
+    finished: list[ObjectId] = field(default_factory=list)
+
+
+class Engine:
+    """One process's drainer. `stopping` is asked before each step: what is in flight finishes, nothing new begins."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        runner: Runner,
+        wakeup: Wakeup,
+        owner: Owner,
+        clock: Clock,
+        budget_s: float,
+        stopping: Callable[[], bool] = lambda: False,
+        on_finished: Callable[[ObjectId], None] = lambda _: None,
+    ) -> None:
+        self._ledger = ledger
+        self._runner = runner
+        self._wakeup = wakeup
+        self._owner = owner
+        self._clock = clock
+        self._budget_s = budget_s
+        self._stopping = stopping
+        self._on_finished = on_finished
+        self._in_flight = InFlight()
+
+    def drain(self, queue: str = DEFAULT_QUEUE) -> Drained:
+        """Run what is due in `queue` until nothing is, or the budget is spent; then wake another if more is due."""
+        self._wakeup.answer(queue)
+        ends = self._clock.monotonic() + self._budget_s
+        drained = Drained()
+        claims = self._ledger.claim(1, owner=self._owner.id, queues=(queue,))
+        while claims:
+            crashpoints.visit(CLAIMED)
+            more = self._clock.monotonic() < ends and not self._stopping()
+            claims = self._run_one(claims[0], queue, drained, go_on=more)
+        if self._ledger.due((queue,)):
+            self._wake(self._wakeup.ring, queue)
+        return drained
+
+    def renew(self, store: Store, *, lease_s: float) -> None:
+        """Renew the leases of what is in flight; the heartbeat calls it, from a thread of its own."""
+        claims = self._in_flight.all()
+        if claims:
+            self._ledger.renew(claims, until=store.now() + timedelta(seconds=lease_s))
+
+    def _run_one(self, claim: Claim, queue: str, drained: Drained, *, go_on: bool) -> list[Claim]:
+        with self._in_flight.of(claim):
+            outcome = self._runner.run(claim)
+        drained.steps += 1
+        if outcome is None:
+            return self._ledger.claim(1, owner=self._owner.id, queues=(queue,)) if go_on else []
+        crashpoints.visit(BEFORE_LANDING)
+        return self._land(outcome, queue, drained, go_on=go_on)
+
+    def _land(self, outcome: Outcome, queue: str, drained: Drained, *, go_on: bool) -> list[Claim]:
+        landing = self._ledger.land(
+            [outcome], owner=self._owner.id, take_next=go_on, claim=1 if go_on else 0, queues=(queue,)
+        )
+        crashpoints.visit(LANDED)
+        for play_id in landing.finished:
+            self._on_finished(play_id)
+        drained.finished += landing.finished
+        if landing.claims and go_on:
+            self._wake(self._wakeup.ring_at_leisure, queue)
+        return landing.next + landing.claims
+
+    def _wake(self, ring: Callable[[str], object], queue: str) -> None:
+        """There is more than this process can do at once. A broker that is away does not stop a drain."""
+        try:
+            ring(queue)
+        except StoreUnavailable:
+            log.warning("the broker is away; draining on without it")
+
+
+class InFlight:
+    """The claims that this process is working on, for the heartbeat."""
+
+    def __init__(self) -> None:
+        self._claims: dict[tuple[ObjectId, str], Claim] = {}
+        self._lock = threading.Lock()
+
+    def of(self, claim: Claim) -> _Entry:
+        """A context in which the claim counts as in flight."""
+        return _Entry(self, claim)
+
+    def add(self, claim: Claim) -> None:
+        with self._lock:
+            self._claims[claim.play_id, claim.step] = claim
+
+    def remove(self, claim: Claim) -> None:
+        with self._lock:
+            self._claims.pop((claim.play_id, claim.step), None)
+
+    def all(self) -> list[Claim]:
+        """All claims in flight, as of now."""
+        with self._lock:
+            return list(self._claims.values())
+
+
+@dataclass
+class _Entry:
+    claims: InFlight
+    claim: Claim
+
+    def __enter__(self) -> None:
+        self.claims.add(self.claim)
+
+    def __exit__(self, *_: object) -> None:
+        self.claims.remove(self.claim)

@@ -1,0 +1,301 @@
+"""The ledger: plays, the states of their steps, and the attempts. The truth about work; Celery only wakes.
+
+Serves all companies, by claims and step run ids; what acts for somebody takes a `company_id` and finds only its plays.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from bson import ObjectId
+
+from flow8_core.errors import Conflict, InternalError, NotFound, ValidationFailed
+from flow8_core.store import Insert, Store
+from flow8_modules.effect import Effect
+from flow8_runtime import claims, documents, notation, transitions
+from flow8_runtime.candidates import Candidates
+from flow8_runtime.claiming import Claiming
+from flow8_runtime.claims import Claim, Landing, Outcome
+from flow8_runtime.definition import DEFAULT_QUEUE, Flow
+from flow8_runtime.describe import describe
+from flow8_runtime.documents import FLOWS, PLAYS, STEP_RUNS, Play
+from flow8_runtime.expressions import Scope
+from flow8_runtime.landing import Lander
+from flow8_runtime.notation import Limits
+from flow8_runtime.outputs import Outputs, states
+from flow8_runtime.plays import Change, Plays
+from flow8_runtime.throttles import Throttles
+from flow8_runtime.transitions import Stale
+
+__all__ = ["Cancellation", "Claim", "Landing", "Ledger", "Outcome"]
+
+ARGS_LIMITS = Limits(depth=32, nodes=50_000, size=256 * 1024)
+PREVIOUS_LIMITS = Limits(depth=64, nodes=200_000, size=4 * 1024 * 1024)
+FLOWS_KEPT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """What cancelling came to. `open` names the step runs whose calls had begun: they may still take effect, and
+    nothing else will."""
+
+    play: Play
+    open: tuple[str, ...]
+
+
+class Ledger:
+    """All threads of a process share one. Methods raise `StoreUnavailable` where the store does not answer."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        lease_s: float = 30.0,
+        throttles: Throttles | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._store = store
+        self._lease = timedelta(seconds=lease_s)
+        self._flows: dict[str, Flow] = {}
+        self._flows_lock = threading.Lock()
+        self.throttles = throttles or Throttles(store)
+        self.plays = Plays(store)
+        self.candidates = Candidates(store, rng or random.Random())  # noqa: S311  # spreads claimers, guards nothing
+        self._claiming = Claiming(self.flow, self.plays, self.candidates, self.throttles)
+        self._lander = Lander(self.flow, self.plays, self._claiming)
+
+    def now(self) -> datetime:
+        """The store's clock, by which leases and due times are judged."""
+        return self._store.now()
+
+    # ---- handing in
+
+    def submit(
+        self,
+        flow: Flow,
+        args: Mapping[str, Any],
+        *,
+        company_id: ObjectId,
+        user_id: ObjectId,
+        play_id: ObjectId | None = None,
+        previous: Mapping[str, Any] | None = None,
+        origin: Mapping[str, Any] | None = None,
+    ) -> ObjectId:
+        """Write a play with its first group queued, and return its id. A second submit with the same id is harmless.
+
+        `previous` are outputs of steps outside of the flow, `origin` what the sender wants to find again. Raises
+        `ValidationFailed` for args that are no JSON or too large, `Conflict` for an id that another company has.
+        """
+        definition = documents.definition_id(company_id, flow.digest())
+        play: Play = {
+            "_id": play_id or ObjectId(),
+            "company_id": company_id,
+            "user_id": user_id,
+            "name": flow.name,
+            "definition": definition,
+            "args": _text(dict(args), "args", ARGS_LIMITS),
+        }
+        if previous:
+            play["previous"] = _text(dict(previous), "previous", PREVIOUS_LIMITS)
+        if origin:
+            play["origin"] = dict(origin)
+        now = self.now()
+        ops = [Insert(PLAYS, transitions.begin(play, flow, now=now))]
+        if definition not in self._flows:
+            ops.insert(0, Insert(FLOWS, _flow_document(definition, flow, company_id, now)))
+        if not self._store.batch(ops)[-1]:
+            self._check_owner(play["_id"], company_id)
+        self._keep(definition, flow)
+        return play["_id"]  # type: ignore[no-any-return]
+
+    def flow(self, definition: str) -> Flow:
+        """The flow of a play, by its `definition`; kept by this process. Raises `InternalError` where it is gone."""
+        flow = self._flows.get(definition)
+        if flow is None:
+            document = self._store.get(FLOWS, definition)
+            if document is None:
+                raise InternalError("A play's definition is not in the store; has somebody removed it?")
+            flow = Flow.stored(document["text"])
+            self._keep(definition, flow)
+        return flow
+
+    # ---- working
+
+    def claim(self, k: int, *, owner: str, queues: Sequence[str] = (DEFAULT_QUEUE,)) -> list[Claim]:
+        """Take up to `k` steps that are due in these queues, begun plays first."""
+        now = self.now()
+        return self._claiming.claim(k, owner=owner, queues=queues, now=now, until=now + self._lease)
+
+    def calling(self, claim: Claim, *, effect: Effect, until: datetime, credential: str | None) -> Claim | None:
+        """Mark a claim as about to be called. None: it is no longer ours, and must not be called."""
+        flow = self.flow(claim.play["definition"])
+
+        def apply(play: Play) -> Play:
+            return transitions.call(
+                play, flow, claim.step, claim.n, until=until, effect=effect.value, credential=credential
+            )
+
+        play = self.plays.change(claim.play, apply)
+        return None if play is None else Claim(play, claim.step, claim.n, claim.owner, until)
+
+    def land(
+        self,
+        outcomes: Sequence[Outcome],
+        *,
+        owner: str,
+        take_next: bool = True,
+        claim: int = 0,
+        queues: Sequence[str] = (DEFAULT_QUEUE,),
+    ) -> Landing:
+        """Write down what attempts came to, in one batch with what follows from it.
+
+        With `take_next` one next step of each landed play is claimed in place. `claim` is how many claims are wanted in
+        all: what the plays themselves do not give is claimed elsewhere. Landing the same outcome again is harmless.
+        """
+        now = self.now()
+        for outcome in outcomes:
+            if outcome.throttle is not None:
+                self.throttles.hit(*outcome.throttle)
+        terms = claims.Terms(owner, now, now + self._lease, tuple(queues))
+        return self._lander.land(outcomes, terms, take_next=take_next, claim=claim)
+
+    def renew(self, claims: Sequence[Claim], *, until: datetime) -> None:
+        """Let the leases of these claims last until then, where they are still held."""
+        self._change_claims(
+            claims, lambda play, flow, claim: transitions.renew(play, flow, claim.step, claim.n, until=until)
+        )
+
+    def give_back(self, claims: Sequence[Claim]) -> None:
+        """Return claims that have not been used: their steps are due again at once."""
+        now = self.now()
+        self._change_claims(
+            claims, lambda play, flow, claim: transitions.give_back(play, flow, claim.step, claim.n, now=now)
+        )
+
+    def scope(self, play: Play) -> Scope:
+        """What the expressions of a play's steps may see. Outputs are read when they are asked for."""
+        return Scope(args=notation.loads(play["args"]), outputs=Outputs(self._store, play), states=states(play))
+
+    def outputs(self, play: Play) -> Mapping[str, Any]:
+        """Outputs by step name, read when they are asked for; empty for a step that was skipped or filtered."""
+        return Outputs(self._store, play)
+
+    def due(self, queues: Sequence[str] = (DEFAULT_QUEUE,)) -> bool:
+        """Whether anything is due in these queues."""
+        return self.candidates.any_due(queues, now=self.now())
+
+    def next_due_at(self, queues: Sequence[str] = (DEFAULT_QUEUE,)) -> datetime | None:
+        """When the next step becomes due that is not due yet."""
+        return self.candidates.next_due_at(queues, now=self.now())
+
+    # ---- for somebody
+
+    def get(self, play_id: ObjectId, *, company_id: ObjectId) -> Play:
+        """The play. Raises `NotFound` for one that does not exist or is another company's."""
+        play = self.plays.read(play_id)
+        if play is None or play["company_id"] != company_id:
+            raise NotFound("There is no such play.", path="play_id")
+        return play
+
+    def list(self, *, company_id: ObjectId, limit: int = 50, before: datetime | None = None) -> list[Play]:
+        """A company's plays, newest first; `before` (a `created_at`) turns the page."""
+        wanted: dict[str, Any] = {"company_id": company_id}
+        if before is not None:
+            wanted["created_at"] = {"$lt": before}
+        return self._store.find(PLAYS, wanted, sort=[("company_id", 1), ("created_at", -1)], limit=limit)
+
+    def describe(self, play: Play) -> dict[str, Any]:
+        """The play as answers show it, with every output."""
+        return describe(play, self.flow(play["definition"]), self.outputs(play))
+
+    def attempts(self, play_id: ObjectId, *, company_id: ObjectId) -> Sequence[Mapping[str, Any]]:
+        """The rows of a play's attempts, without their outputs."""
+        wanted = {"_id": {"$gte": f"{play_id}:", "$lt": f"{play_id};"}, "company_id": company_id}
+        rows = self._store.find(STEP_RUNS, wanted, sort=[("_id", 1)])
+        return [{key: value for key, value in row.items() if key != "output"} for row in rows]
+
+    def cancel(self, play_id: ObjectId, *, company_id: ObjectId) -> Cancellation:
+        """Stop what has not called yet; a second time is harmless. Raises `NotFound`."""
+        play = self.get(play_id, company_id=company_id)
+        flow = self.flow(play["definition"])
+        now = self.now()
+        cancelled = self.plays.change(play, lambda play: transitions.cancel(play, flow, now=now))
+        final = cancelled or self.get(play_id, company_id=company_id)
+        names = {name: None for name, _ in transitions.open_calls(final)}
+        return Cancellation(final, tuple(documents.step_run_id(play_id, name) for name in names))
+
+    def make_due(self, step_run_id: str, *, company_id: ObjectId | None = None) -> bool:
+        """Let one queued or parked step become due now. True where it is due then."""
+        named = documents.parse_step_run_id(step_run_id)
+        play = self.plays.read(named[0]) if named else None
+        if named is None or play is None or company_id not in (None, play["company_id"]):
+            return False
+        flow, now = self.flow(play["definition"]), self.now()
+        changed = self.plays.change(play, lambda play: transitions.make_due(play, flow, named[1], now=now))
+        state = (changed or play)["steps"].get(named[1], {})
+        return state.get("status") in transitions.READY and state["due_at"] <= now
+
+    def release(self, link_id: str, *, company_id: ObjectId) -> int:
+        """Queue the steps that wait for a link, after its reconnection. Returns how many plays had any."""
+        waiting_for = f"link:{link_id}"
+        plays = self._store.find(PLAYS, {"waiting_for": waiting_for, "company_id": company_id})
+        now = self.now()
+        changes = [Change(play, self._releasing(play, waiting_for, now)) for play in plays]
+        return sum(play is not None for play in self.plays.commit(changes))
+
+    def origin(self, play_id: ObjectId) -> Play | None:
+        """The play, for answering whoever sent it; its `origin` says who that is."""
+        return self.plays.read(play_id)
+
+    def _releasing(self, play: Play, waiting_for: str, now: datetime) -> Any:
+        flow = self.flow(play["definition"])
+        return lambda play: transitions.release(play, flow, waiting_for, now=now)
+
+    def _change_claims(self, claims: Sequence[Claim], transition: Any) -> None:
+        groups: dict[ObjectId, list[Claim]] = {}
+        for claim in claims:
+            groups.setdefault(claim.play_id, []).append(claim)
+        self.plays.commit([Change(group[-1].play, self._each(group, transition)) for group in groups.values()])
+
+    def _each(self, claims: Sequence[Claim], transition: Any) -> Any:
+        """A change that applies the transition to each claim of one play for which it holds."""
+
+        def apply(play: Play) -> Play:
+            new = play
+            for claim in claims:
+                try:
+                    new = transition(new, self.flow(play["definition"]), claim)
+                except Stale:
+                    continue
+            if new is play:
+                raise Stale
+            return new
+
+        return apply
+
+    def _check_owner(self, play_id: ObjectId, company_id: ObjectId) -> None:
+        play = self.plays.read(play_id)
+        if play is None or play["company_id"] != company_id:
+            raise Conflict("This play id is taken; leave it out, or choose another one.", path="play_id")
+
+    def _keep(self, definition: str, flow: Flow) -> None:
+        with self._flows_lock:
+            if len(self._flows) >= FLOWS_KEPT:
+                del self._flows[next(iter(self._flows))]
+            self._flows[definition] = flow
+
+
+def _text(value: dict[str, Any], name: str, limits: Limits) -> str:
+    faults = notation.faults(value, path=name, limits=limits)
+    if faults:
+        raise ValidationFailed.from_problems(faults)
+    return notation.dumps(value)
+
+
+def _flow_document(definition: str, flow: Flow, company_id: ObjectId, now: datetime) -> dict[str, Any]:
+    return {"_id": definition, "company_id": company_id, "name": flow.name, "text": flow.text, "created_at": now}

@@ -1,0 +1,225 @@
+"""JSON and YAML, read strictly: what one reader would take one way and the next another is refused.
+
+Refused: duplicate keys, NaN and infinities, integers beyond 64 bits, text that is no Unicode, NUL, a byte order mark in
+the middle, keys that are not text, and more depth, nodes or bytes than a limit. Of YAML the core schema of version 1.2
+is read: `no`, `12:30:00` and `2026-04-05` are text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn
+
+import yaml
+
+from flow8_core.errors import ValidationFailed
+
+_INT64 = 1 << 63
+_PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much of a value is accepted: levels of nesting, values in all, bytes as JSON."""
+
+    depth: int = 32
+    nodes: int = 100_000
+    size: int = 1024 * 1024
+
+
+def read(data: bytes | str, *, form: Literal["json", "yaml"] | None = None, limits: Limits = Limits()) -> Any:
+    """The value that a text holds; without a `form`, a text that begins with a brace or bracket is JSON.
+
+    Raises `ValidationFailed` with the place of the fault.
+    """
+    text = _decoded(data, limits)
+    if not text.strip():
+        raise ValidationFailed("The document is empty.", path="$")
+    value = _json(text) if form == "json" or (form is None and text.lstrip()[0] in "{[") else _yaml(text)
+    problems = faults(value, limits=limits)
+    if problems:
+        raise ValidationFailed.from_problems(problems)
+    return value
+
+
+def faults(value: Any, *, path: str = "$", limits: Limits = Limits()) -> list[tuple[str, str]]:
+    """What keeps a value from being strict JSON within the limits, as (path, message); empty where nothing does."""
+    return _Inspection(limits).run(value, path)
+
+
+def dumps(value: Any) -> str:
+    """The value as compact ASCII JSON, keys in their order. Raises `ValidationFailed` for what JSON cannot hold."""
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        raise ValidationFailed("The value cannot be written as JSON.", path="$") from None
+
+
+def loads(text: str) -> Any:
+    """The value of a text that `dumps` has written."""
+    return json.loads(text)
+
+
+def canonical(value: Any) -> str:
+    """One text for equal values: compact ASCII JSON with sorted keys."""
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=False)
+
+
+def member(path: str, key: str) -> str:
+    """The path of an object's member; a key that is no plain word is quoted, a long one cut."""
+    return f"{path}.{key}" if _PLAIN_KEY.fullmatch(key) else f"{path}[{json.dumps(key[:64])}]"
+
+
+class _Inspection:
+    """Walks a value once and stops at the first limit."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._nodes = 0
+        self._size = 0
+        self._problems: list[tuple[str, str]] = []
+
+    def run(self, value: Any, path: str) -> list[tuple[str, str]]:
+        rest: list[tuple[Any, str, int]] = [(value, path, 0)]
+        while rest and len(self._problems) < 100:
+            node, where, depth = rest.pop()
+            self._nodes += 1
+            if self._nodes > self._limits.nodes or self._size > self._limits.size:
+                self._problems.append(
+                    (path, f"is larger than {self._limits.nodes} values or {self._limits.size} bytes")
+                )
+                break
+            if isinstance(node, dict | list) and depth >= self._limits.depth:
+                self._problems.append((where, f"is nested deeper than {self._limits.depth} levels"))
+                continue
+            rest += self._children(node, where, depth + 1)
+        return self._problems
+
+    def _children(self, node: Any, path: str, depth: int) -> Iterator[tuple[Any, str, int]]:
+        if isinstance(node, dict):
+            for key, item in reversed(node.items()):
+                if isinstance(key, str):
+                    where = member(path, key)
+                    self._text(key, where)
+                    yield item, where, depth
+                else:
+                    self._problems.append((path, "has a key that is not text"))
+        elif isinstance(node, list):
+            for index in range(len(node) - 1, -1, -1):
+                yield node[index], f"{path}[{index}]", depth
+        else:
+            self._scalar(node, path)
+
+    def _scalar(self, node: Any, path: str) -> None:
+        if isinstance(node, str):
+            self._text(node, path)
+        elif node is None or isinstance(node, bool):
+            self._size += 4
+        elif isinstance(node, int):
+            self._size += 8
+            if not -_INT64 <= node < _INT64:
+                self._problems.append((path, "is an integer beyond 64 bits"))
+        elif isinstance(node, float):
+            self._size += 8
+            if node - node != 0:
+                self._problems.append((path, "is not a finite number"))
+        else:
+            self._problems.append((path, "is of a type that JSON does not have"))
+
+    def _text(self, text: str, path: str) -> None:
+        try:
+            self._size += len(text) if text.isascii() else len(text.encode())
+        except UnicodeEncodeError:
+            self._problems.append((path, "holds a lone surrogate, which is not Unicode"))
+        if "\x00" in text:
+            self._problems.append((path, "holds a NUL character"))
+
+
+def _decoded(data: bytes | str, limits: Limits) -> str:
+    if len(data) > limits.size:
+        raise ValidationFailed(f"The document is larger than {limits.size} bytes.", path="$")
+    if isinstance(data, str):
+        return data.removeprefix("\ufeff")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValidationFailed("The document is not UTF-8 text.", path="$") from None
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        message = f"This is not JSON: {error.msg} in line {error.lineno}, column {error.colno}."
+        raise ValidationFailed(message, path="$") from None
+    except RecursionError:
+        raise ValidationFailed("The document is nested too deep.", path="$") from None
+    except ValueError:  # an integer with thousands of digits
+        raise ValidationFailed("The document holds a number that is too long.", path="$") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValidationFailed("A key stands twice in one object.", path=member("$", twice))
+    return value
+
+
+def _no_constant(_: str) -> NoReturn:
+    raise ValidationFailed("NaN and Infinity are not JSON.", path="$")
+
+
+class _CoreLoader(yaml.SafeLoader):
+    """YAML's core schema: null, true, false, integers, decimals and text; no dates, no merging, no other tags."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  # PyYAML's own attribute
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if len(set(keys)) != len(keys):
+            line = node.start_mark.line + 1
+            raise ValidationFailed(f"A key stands twice in the mapping of line {line}.", path="$")
+        return super().construct_mapping(node, deep=deep)
+
+
+_CORE = (
+    ("null", r"~|null|Null|NULL|", "~nN\0"),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", "-+.0123456789"),
+)
+for _tag, _pattern, _first in _CORE:
+    _CoreLoader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), [c if c != "\0" else "" for c in _first]
+    )
+
+
+def _construct_int(loader: _CoreLoader, node: yaml.ScalarNode) -> int:
+    """Decimal: PyYAML's own would read 010 as eight."""
+    return int(str(loader.construct_scalar(node)))
+
+
+_CoreLoader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+
+
+def _yaml(text: str) -> Any:
+    loader = _CoreLoader(text)
+    try:
+        return loader.get_single_data()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ValidationFailed(f"This is not YAML: {error.problem or error.context}{place}.", path="$") from None
+    except yaml.YAMLError:
+        raise ValidationFailed("This is not YAML: it holds a character that YAML does not allow.", path="$") from None
+    except RecursionError:
+        raise ValidationFailed("The document is nested too deep.", path="$") from None
+    except ValueError:
+        raise ValidationFailed("The document holds a number that is too long.", path="$") from None
+    finally:
+        loader.dispose()

@@ -1,0 +1,105 @@
+"""Who is alive: a process proves it by a locked file on its host and by a heartbeat in the store.
+
+A pid proves nothing (zombies answer `kill(pid, 0)`); the kernel frees a lock the moment its process dies. So a dead owner
+on this host is known at once, and one elsewhere when three heartbeats are missing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import socket
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+from flow8_core.store import Index, Store
+
+COLLECTION = "workers"
+INDEXES = (Index(keys=(("beat_until", 1),)),)
+
+
+class Owner:
+    """One process that claims steps. Keeps its file locked until `close` or death."""
+
+    def __init__(self, home: Path) -> None:
+        folder = _folder(home)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.id = f"{_host(folder)}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._path = folder / _file_name(self.id)
+        self._fd = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+
+    def beat(self, store: Store, *, alive_s: float) -> None:
+        """Say that this owner lives for another `alive_s` seconds by the store's clock."""
+        until = store.now() + timedelta(seconds=alive_s)
+        row = {"$set": {"host": self.id.split(":")[0], "beat_until": until}}
+        store.update(COLLECTION, {"_id": self.id}, row, upsert=True)
+
+    def close(self, store: Store | None = None) -> None:
+        """Leave in good order: nothing of this owner is in flight any more."""
+        if store is not None:
+            store.delete(COLLECTION, {"_id": self.id})
+        with suppress(FileNotFoundError):
+            self._path.unlink()
+        os.close(self._fd)
+
+
+class Owners:
+    """Answers whether an owner is known to be dead; a doubt counts as alive, for its lease ends anyway."""
+
+    def __init__(self, store: Store, home: Path) -> None:
+        self._store = store
+        self._folder = _folder(home)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._host = _host(self._folder)
+
+    def dead(self, owner: str) -> bool:
+        """True where the owner can hear of nothing any more."""
+        if owner.split(":")[0] == self._host:
+            return self._dead_here(owner)
+        row = self._store.get(COLLECTION, owner)
+        return row is None or row["beat_until"] < self._store.now()
+
+    def any_alive(self) -> bool:
+        """Whether some worker process of the deployment lives."""
+        rows = self._store.find(COLLECTION, {"beat_until": {"$gt": self._store.now()}}, limit=1000)
+        return any(not self.dead(row["_id"]) for row in rows)
+
+    def bury(self) -> int:
+        """Remove what owners long dead left behind: rows by heartbeat, files by lock. Returns how many rows."""
+        limit = self._store.now() - timedelta(hours=1)
+        rows = self._store.find(COLLECTION, {"beat_until": {"$lt": limit}}, limit=100)
+        for row in rows:
+            self._store.delete(COLLECTION, {"_id": row["_id"], "beat_until": row["beat_until"]})
+            with suppress(FileNotFoundError):
+                (self._folder / _file_name(row["_id"])).unlink()
+        return len(rows)
+
+    def _dead_here(self, owner: str) -> bool:
+        try:
+            fd = os.open(self._folder / _file_name(owner), os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return True
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+        return True
+
+
+def _folder(home: Path) -> Path:
+    return home / "owners"
+
+
+def _file_name(owner: str) -> str:
+    return owner.replace(":", "-")
+
+
+def _host(folder: Path) -> str:
+    """The name of the place whose locks this process sees: two containers may share a host name, not this folder."""
+    status = folder.stat()
+    return f"{socket.gethostname()}-{status.st_dev:x}-{status.st_ino:x}"

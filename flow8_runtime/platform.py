@@ -1,0 +1,175 @@
+"""Wires store, vault, egress and repositories together: once a process, after the fork, and lazily.
+
+A door makes one `Platform` and takes everything from it; nothing here is a module-level global. What must exist before
+the fork (settings, derived keys) is the `Foundation`, which children share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from bson import ObjectId
+
+from credentials import audit, check_values, components, connect, links, users
+from credentials.audit import Audit
+from credentials.components import Components
+from credentials.connect import Connect
+from credentials.keyring import Keyring
+from credentials.links import Links
+from credentials.providers.catalogue import Providers
+from credentials.refresh import Refresher
+from credentials.resolver import Resolver
+from credentials.vault import Vault
+from flow8_core.clock import Clock, SystemClock
+from flow8_core.egress import Egress
+from flow8_core.errors import ValidationFailed
+from flow8_core.settings import environment, load
+from flow8_core.store import Index, Store, open_store
+from flow8_modules.catalogue import Catalogue
+from flow8_modules.clients import Clients
+from flow8_runtime import documents, embedded, owners, throttles
+from flow8_runtime.ledger import Ledger
+from flow8_runtime.settings import Settings
+
+COLLECTIONS: tuple[tuple[str, tuple[Index, ...], bool], ...] = (
+    # name, indexes, durable: a write that power loss may not take back
+    (links.COLLECTION, links.INDEXES, True),
+    (components.COLLECTION, components.INDEXES, True),
+    (connect.COLLECTION, connect.INDEXES, True),
+    (users.COLLECTION, users.INDEXES, True),
+    (audit.COLLECTION, audit.INDEXES, True),
+    (check_values.COLLECTION, check_values.INDEXES, True),
+    (documents.FLOWS, documents.FLOW_INDEXES, False),
+    (documents.PLAYS, documents.PLAY_INDEXES, False),
+    (documents.STEP_RUNS, documents.STEP_RUN_INDEXES, False),
+    (throttles.COLLECTION, throttles.INDEXES, False),
+    (owners.COLLECTION, owners.INDEXES, False),
+)
+
+
+@dataclass(frozen=True)
+class Foundation:
+    """What is read and derived before the fork: settings, the environment's secrets, the keyring once asked for."""
+
+    settings: Settings
+    environ: Mapping[str, str]
+    keyring: Keyring | None = None
+
+    @classmethod
+    def lay(cls, environ: Mapping[str, str], cwd: Path | None = None) -> Foundation:
+        """Read flow8.yaml, .env and the environment. Raises `ValidationFailed` with every fault at once."""
+        folder = cwd or Path.cwd()
+        return cls(load(Settings, environ=environ, cwd=folder), environment(environ, folder))
+
+    def with_keys(self) -> Foundation:
+        """The same with its keys derived (0.1 to 0.5 s, once a process); embedded mode makes them where there are none."""
+        if self.keyring is not None:
+            return self
+        environ = embedded.with_keys(self.environ, self.settings.home) if self.settings.embedded else self.environ
+        return replace(self, environ=environ, keyring=Keyring.derive(self.settings.keys, environ))
+
+
+class Platform:
+    """One process's parts, each made when first asked for. Make it after the fork; `close` it at the end."""
+
+    def __init__(self, foundation: Foundation, *, clock: Clock | None = None) -> None:
+        self.foundation = foundation
+        self.settings = foundation.settings
+        self.clock: Clock = clock or SystemClock()
+        self._closers: list[Callable[[], None]] = []
+
+    @cached_property
+    def store(self) -> Store:
+        if self.settings.embedded:
+            self.settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        store = open_store(self.settings.store, clock=self.clock)
+        self._closers.append(store.close)
+        for name, indexes, durable in COLLECTIONS:
+            store.declare(name, indexes, durable=durable)
+        return store
+
+    @cached_property
+    def vault(self) -> Vault:
+        self.foundation = self.foundation.with_keys()
+        keys = self.foundation.keyring
+        assert keys is not None  # noqa: S101  # with_keys() has just derived it
+        keys.verify(self.store)
+        return Vault(keys)
+
+    @cached_property
+    def egress(self) -> Egress:
+        egress = Egress(self.settings.egress, clock=self.clock)
+        self._closers.append(egress.close)
+        return egress
+
+    @cached_property
+    def providers(self) -> Providers:
+        return Providers(self.settings.oauth2, self.settings.services)
+
+    @cached_property
+    def refresher(self) -> Refresher:
+        return Refresher(self.store, self.vault, self.providers, self.egress, clock=self.clock)
+
+    @cached_property
+    def resolver(self) -> Resolver:
+        return Resolver(self.store, self.vault, self.providers, self.refresher)
+
+    @cached_property
+    def connect(self) -> Connect:
+        return Connect(self.store, self.vault, self.providers, self.egress, public_url=self.settings.public_url)
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        return Catalogue(self.settings.modules)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(self.store, lease_s=self.settings.worker.lease_s)
+
+    @cached_property
+    def clients(self) -> Clients:
+        return Clients()
+
+    def links(self, company_id: ObjectId) -> Links:
+        """The links of one company."""
+        return Links(self.store, self.vault, company_id)
+
+    def components(self, company_id: ObjectId, *, user_id: ObjectId | None = None) -> Components:
+        """The components of one company; changes are audited as made by `user_id`."""
+        return Components(self.store, self.vault, company_id, user_id=user_id)
+
+    def audit(self, company_id: ObjectId) -> Audit:
+        """The audit log of one company."""
+        return Audit(self.store, self.vault, company_id)
+
+    def identity(self, company: str | None = None, user: str | None = None) -> tuple[ObjectId, ObjectId]:
+        """Who acts: (company id, user id), as given, else from the settings, else embedded mode's one local user.
+
+        Raises `ValidationFailed` in a shared deployment where they are not said, and where an id is none.
+        """
+        company, user = company or self.settings.company, user or self.settings.user
+        if company and user:
+            return _object_id(company, "company"), _object_id(user, "user")
+        if not self.settings.embedded:
+            raise ValidationFailed(
+                "Say who acts: --company and --user (or FLOW8_COMPANY and FLOW8_USER).", path="company" if not company else "user"
+            )
+        local_company, local_user = embedded.local_identity(self.store)
+        return (
+            _object_id(company, "company") if company else local_company,
+            _object_id(user, "user") if user else local_user,
+        )
+
+    def close(self) -> None:
+        """Close what was opened, last first."""
+        while self._closers:
+            self._closers.pop()()
+
+
+def _object_id(text: str, field: str) -> ObjectId:
+    if not ObjectId.is_valid(text):
+        raise ValidationFailed("An id has 24 hexadecimal digits.", path=field)
+    return ObjectId(text)

@@ -1,0 +1,245 @@
+"""One attempt of one step: from the claim to an outcome. Reads top to bottom as the step happens.
+
+expressions -> filters -> the module's input -> credentials -> `calling` -> the module -> outcome
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from credentials.resolver import Resolver
+from flow8_core import crashpoints
+from flow8_core.clock import Clock, Deadline
+from flow8_core.egress import Egress
+from flow8_core.errors import (
+    Flow8Error,
+    InternalError,
+    InvalidGrant,
+    OutcomeUnknown,
+    RateLimited,
+    RefreshBusy,
+    StoreUnavailable,
+    TokenExpired,
+    TokenRevoked,
+)
+from flow8_modules.catalogue import AnyModule, Catalogue
+from flow8_modules.clients import Clients
+from flow8_modules.context import Context, Log
+from flow8_modules.effect import Effect
+from flow8_modules.needs import Need
+from flow8_modules.workspace import Workspace
+from flow8_runtime import filters, retry
+from flow8_runtime.definition import Step
+from flow8_runtime.expressions import Scope, resolve
+from flow8_runtime.ledger import Claim, Ledger, Outcome
+from flow8_runtime.needs import Credentials, Request, resolve_needs
+
+BEFORE_CALL = crashpoints.register("step.before_call", "the step is marked `calling`; the vendor has not heard of it")
+AFTER_CALL = crashpoints.register("step.after_call", "the vendor has answered; nothing is written yet")
+
+log = logging.getLogger("flow8.step")
+
+PARK_BUSY_S = 1.0  # how soon a step looks again at a link that somebody else is refreshing
+DEADLINE_MARGIN_S = 10.0  # a `calling` mark outlives the call's deadline by this much
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What running a step takes; one set a process, shared by its threads. `resolver` and `workspace` are asked for
+    when a step needs them: a process that runs no step with a credential derives no key."""
+
+    ledger: Ledger
+    catalogue: Catalogue
+    resolver: Callable[[], Resolver]
+    egress: Egress
+    clients: Clients
+    workspace: Callable[[str], Workspace]
+    clock: Clock
+    rng: random.Random
+    log: Log
+
+
+class Runner:
+    """Runs claimed steps. It keeps no state of a step, so that all threads of a process share one."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def run(self, claim: Claim) -> Outcome | None:
+        """One attempt. None where the claim was lost before the call: somebody else has the step now.
+
+        Raises `StoreUnavailable` where the ledger does not answer: the claim's lease then ends by itself.
+        """
+        step = self._parts.ledger.flow(claim.play["definition"]).step(claim.step)
+        attempt = _Attempt(self._parts, claim, step)
+        try:
+            return attempt.run()
+        except StoreUnavailable:
+            raise
+        except Flow8Error as error:
+            return attempt.failed(error)
+        except crashpoints.CrashPointReached:
+            raise
+        except Exception as error:  # noqa: BLE001  # a module's own fault must not take the worker with it
+            log.exception("step failed unexpectedly", extra={"step_run_id": claim.step_run_id})
+            return attempt.failed(InternalError(f"The module failed unexpectedly ({type(error).__name__}).", ambiguous=attempt.called))
+
+
+class _Attempt:
+    """The state of one attempt while it lasts."""
+
+    def __init__(self, parts: Parts, claim: Claim, step: Step) -> None:
+        self._parts = parts
+        self._claim = claim
+        self._step = step
+        self._started_at = parts.ledger.now()
+        self._deadline = Deadline.after(step.timeout_s, parts.clock)
+        self._effect = Effect.ONCE
+        self._credentials = Credentials()
+        self._fingerprint: str | None = None
+        self.called = False
+
+    def run(self) -> Outcome | None:
+        scope = self._parts.ledger.scope(self._claim.play)
+        if self._step.filters is not None and not filters.passes(self._step.filters, scope):
+            return self._outcome("filtered")
+        module = self._parts.catalogue.get(self._step.module_ref)
+        mapping = resolve(self._step.input_mapping, scope, path="input_mapping")
+        inputs = module.parse(mapping)
+        self._fingerprint = _fingerprint(module.ref, mapping)
+        self._credentials = self._resolve(module.needs_of(inputs), scope)
+        self._effect = module.effect_of(inputs, self._credentials.config)
+        if not self._mark_calling():
+            return None
+        return self._outcome("done", output=module.dump(self._call(module, inputs)))
+
+    def failed(self, error: Flow8Error) -> Outcome:
+        """What a failure comes to: parked, to be repeated, of unknown outcome, or failed."""
+        error.step = self._step.name
+        if isinstance(error, InvalidGrant) and error.link_id and not self.called:
+            return self._outcome("parked", error=error, waiting_for=f"link:{error.link_id}")
+        if isinstance(error, RefreshBusy):
+            return self._outcome("parked", error=error, due_at=self._in(error.retry_after or PARK_BUSY_S))
+        if isinstance(error, RateLimited):
+            return self._rate_limited(error)
+        if error.ambiguous and self._effect is Effect.ONCE and self._step.on_unknown != "retry":
+            return self._outcome("outcome_unknown", error=_unknown(error))
+        delay = retry.delay_s(self._step.retry, error, attempt=self._claim.attempt, effect=self._effect, rng=self._parts.rng)
+        if delay is not None:
+            return self._outcome("parked", error=error, due_at=self._in(delay), counts=True)
+        return self._outcome("failed", error=error)
+
+    def _rate_limited(self, error: RateLimited) -> Outcome:
+        until = self._in(retry.patience_s(error, attempt=self._claim.parks + 1, rng=self._parts.rng))
+        name = self._credentials.name
+        return self._outcome("parked", error=error, due_at=until, throttle=(name, until) if name else None)
+
+    def _resolve(self, needs: tuple[Need, ...], scope: Scope) -> Credentials:
+        if not needs:
+            return Credentials()
+        request = Request(
+            company_id=self._claim.company_id,
+            user_id=self._claim.user_id,
+            link_id=resolve(self._step.link_id, scope, path="input_mapping.link_id"),
+            component_ids=resolve(dict(self._step.component_config_ids), scope, path="component_config_ids"),
+            deadline=self._deadline,
+        )
+        return resolve_needs(needs, request, self._parts.resolver())
+
+    def _mark_calling(self) -> bool:
+        until = self._in(self._deadline.check("Preparing the step") + DEADLINE_MARGIN_S)
+        marked = self._parts.ledger.calling(
+            self._claim, effect=self._effect, until=until, credential=self._credentials.name
+        )
+        if marked is None:
+            return False
+        self._claim = marked
+        self.called = True
+        crashpoints.visit(BEFORE_CALL)
+        return True
+
+    def _call(self, module: AnyModule, inputs: Any) -> Any:
+        try:
+            output = module(inputs, self._context())
+        except TokenExpired as error:
+            output = self._call_again(module, inputs, error)
+        crashpoints.visit(AFTER_CALL)
+        return output
+
+    def _call_again(self, module: AnyModule, inputs: Any, error: TokenExpired) -> Any:
+        """A 401 says that nothing was done, so one call with a renewed token is safe whatever the effect."""
+        if self._credentials.link is None:
+            raise error
+        self._credentials.link = self._parts.resolver().renew(self._credentials.link, deadline=self._deadline)
+        try:
+            return module(inputs, self._context())
+        except TokenExpired as again:
+            raise TokenRevoked(again.message, service=again.service, link_id=self._credentials.link.link_id) from None
+
+    def _context(self) -> Context:
+        return Context(
+            link=self._credentials.link,
+            components=self._credentials.components,
+            defaults=frozenset(self._credentials.defaults),
+            egress=self._parts.egress,
+            workspace=self._parts.workspace(str(self._claim.play_id)),
+            idempotency_key=self._claim.idempotency_key,
+            deadline=self._deadline,
+            clients=self._parts.clients,
+            log=self._parts.log,
+            progress=self._progress,
+        )
+
+    def _progress(self, done: int, total: int | None, note: str) -> None:
+        self._parts.log.info("progress", step_run_id=self._claim.step_run_id, done=done, total=total, note=note)
+
+    def _in(self, seconds: float) -> datetime:
+        return self._parts.ledger.now() + timedelta(seconds=seconds)
+
+    def _outcome(
+        self,
+        status: Any,
+        *,
+        output: Mapping[str, Any] | None = None,
+        error: Flow8Error | None = None,
+        due_at: datetime | None = None,
+        waiting_for: str | None = None,
+        throttle: tuple[str, datetime] | None = None,
+        counts: bool = False,
+    ) -> Outcome:
+        return Outcome(
+            claim=self._claim,
+            status=status,
+            output=output,
+            error=error.to_dict() if error else None,
+            due_at=due_at,
+            waiting_for=waiting_for,
+            throttle=throttle,
+            credential=self._credentials.name,
+            fingerprint=self._fingerprint,
+            started_at=self._started_at,
+            finished_at=self._parts.ledger.now(),
+            counts=counts,
+        )
+
+
+def _unknown(error: Flow8Error) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"It is not known whether it happened: {error.message} Look at the service, then run the step again by hand, "
+        "or set on_unknown: retry where happening twice does no harm.",
+        service=error.service,
+        link_id=error.link_id,
+    )
+
+
+def _fingerprint(ref: str, mapping: Any) -> str:
+    """Tells whether two attempts asked for the same thing, without keeping what they asked for."""
+    text = json.dumps([ref, mapping], sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

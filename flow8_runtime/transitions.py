@@ -1,0 +1,416 @@
+"""The state machine of a play, as pure functions: a play document and a flow in, a new play document out.
+
+    waiting -> queued -> claimed -> calling -> done | failed | skipped | filtered | outcome_unknown
+                 ^          |          |
+                 +----------+--- lease end (at the third: dead_letter)
+                 +-- parked <----------+--- 429, retry, a link that must be reconnected
+
+`cancelled` is reached from every state but `calling` and the terminal ones. Each function raises `Stale` where its
+condition does not hold (any more), leaves its argument as it is and copies only what it changes, so that the caller
+writes the result by one compare-and-set on `rev`. Moments are the store's.
+
+What holds them together: `n` goes up with each claim and is the fence; `open` lists the `calling` marks whose outcome
+nobody has heard; `landed` is the n whose outcome counts. The members of a group run to their ends whatever becomes of
+their neighbours; a failure under `on_error: fail` skips what has not been queued by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from flow8_core.errors import Cancelled, DeadLetter, OutcomeUnknown
+from flow8_runtime.definition import Flow
+from flow8_runtime.documents import Play, StepState
+
+LOST_LIMIT = 3
+LIVE_LIMIT = 64  # steps of one play that are queued, parked or in flight at once
+PARK_MAX = timedelta(hours=24)
+LINK_PARK = timedelta(minutes=10)  # a step that waits for a link looks by itself this often
+GRACE = timedelta(seconds=10)  # how long after its lease a ONCE call may still be heard of
+ROTATE_AFTER = timedelta(seconds=1)
+
+READY = frozenset({"queued", "parked"})
+LEASED = frozenset({"claimed", "calling"})
+SUCCEEDED = frozenset({"done", "skipped", "filtered"})
+BROKEN = frozenset({"failed", "outcome_unknown", "dead_letter"})
+TERMINAL = SUCCEEDED | BROKEN | {"cancelled"}
+LIVE_PLAYS = frozenset({"NEW", "RUN"})
+
+ONCE = "once"
+
+
+class Stale(Exception):
+    """The transition's condition does not hold: somebody else was first, or it is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What an attempt came to, as a transition needs it. `status` is done, failed, skipped, filtered, parked or
+    outcome_unknown; `due_at`, `waiting_for` and `counts` (uses up a retry) belong to parked."""
+
+    status: str
+    output: str | None = None
+    output_ref: str | None = None
+    error: Mapping[str, Any] | None = None
+    credential: str | None = None
+    due_at: datetime | None = None
+    waiting_for: str | None = None
+    counts: bool = False
+
+
+def begin(play: Play, flow: Flow, *, now: datetime) -> Play:
+    """A new play with its first group queued. `play` carries the identity (documents.py) and nothing of the machine."""
+    new = {**play, "status": "NEW", "created_at": now, "group": 0, "rev": 0}
+    new["steps"] = {step.name: {"status": "waiting"} for step in flow.steps}
+    return _settled(new, flow, now)
+
+
+def claim(play: Play, flow: Flow, name: str, *, owner: str, now: datetime, until: datetime) -> Play:
+    """Take a step that is due. It gets the next n."""
+    step = play["steps"][name]
+    if play["status"] not in LIVE_PLAYS or step["status"] not in READY or step["due_at"] > now:
+        raise Stale
+    new, state = _change(play, name)
+    state.update(status="claimed", n=step.get("n", 0) + 1, owner=owner, until=until)
+    state.setdefault("started_at", now)
+    _drop(state, "due_at", "waiting_for")
+    if new["status"] == "NEW":
+        new.update(status="RUN", started_at=now)
+    return _headed(new, flow)
+
+
+def call(play: Play, flow: Flow, name: str, n: int, *, until: datetime, effect: str, credential: str | None) -> Play:
+    """Mark a claimed step as about to be called. Repeating the mark is harmless."""
+    step = play["steps"][name]
+    if step["status"] not in LEASED or step["n"] != n:
+        raise Stale
+    new, state = _change(play, name)
+    state.update(status="calling", until=until, effect=effect)
+    if n not in step.get("open", ()):
+        state["open"] = [*step.get("open", ()), n]
+    if credential is not None:
+        state["credential"] = credential
+    return _headed(new, flow)
+
+
+def land(play: Play, flow: Flow, name: str, n: int, result: Result, *, now: datetime) -> Play:
+    """Write down what attempt `n` came to, and go on with the play.
+
+    It counts while the step is claimed or calling with this n, or queued again without a newer claim.
+    """
+    step = play["steps"][name]
+    if not _may_land(step, n):
+        raise Stale
+    new, state = _change(play, name)
+    state["landed"] = n
+    if n in state.get("open", ()):
+        state["open"] = [other for other in state["open"] if other != n]
+    _drop(state, "owner", "until", "due_at", "waiting_for", "effect")
+    if result.credential is not None:
+        state["credential"] = result.credential
+    if result.status == "parked":
+        _park(new, state, result, now)
+    else:
+        _end(state, result.status, now, error=result.error)
+        if result.output_ref is not None:
+            state["output_ref"] = result.output_ref
+        elif result.output is not None:
+            state["output"] = result.output
+    return _gone_on(new, flow, name, now)
+
+
+def lease_end(play: Play, flow: Flow, name: str, *, now: datetime, dead: bool = False) -> Play:
+    """Take a step back whose lease is over, or whose owner is known to be dead.
+
+    A ONCE call is given up only when a late answer has had its grace; with a dead owner there will be none.
+    """
+    step = play["steps"][name]
+    if step["status"] not in LEASED or not (dead or step["until"] <= now):
+        raise Stale
+    doubtful = step["status"] == "calling" and step.get("effect", ONCE) == ONCE
+    gives_up = doubtful and flow.step(name).on_unknown != "retry"
+    if gives_up and not dead and step["until"] + GRACE > now:
+        raise Stale
+    new, state = _change(play, name)
+    lost = state["lost"] = step.get("lost", 0) + 1
+    _drop(state, "owner", "until", "effect")
+    if gives_up:
+        _end(state, "outcome_unknown", now, error=_error(OutcomeUnknown, UNHEARD, name))
+    elif "cancelled_at" in play:
+        _end(state, "cancelled", now, error=_error(Cancelled, CANCELLED, name))
+    elif lost >= LOST_LIMIT:
+        _end(state, "dead_letter", now, error=_error(DeadLetter, LOST, name))
+    else:
+        state.update(status="queued", due_at=_inherited(play, now))
+    return _gone_on(new, flow, name, now)
+
+
+def renew(play: Play, flow: Flow, name: str, n: int, *, until: datetime) -> Play:
+    """Let the lease of attempt `n` last longer; it never gets shorter."""
+    step = play["steps"][name]
+    if step["status"] not in LEASED or step["n"] != n or step["until"] >= until:
+        raise Stale
+    new, state = _change(play, name)
+    state["until"] = until
+    return _headed(new, flow)
+
+
+def give_back(play: Play, flow: Flow, name: str, n: int, *, now: datetime) -> Play:
+    """Return a claim that will not be used, as a worker does that is told to stop."""
+    step = play["steps"][name]
+    if step["status"] != "claimed" or step["n"] != n:
+        raise Stale
+    new, state = _change(play, name)
+    _drop(state, "owner", "until")
+    state.update(status="queued", due_at=_inherited(play, now))
+    return _headed(new, flow)
+
+
+def postpone(play: Play, flow: Flow, name: str, *, until: datetime) -> Play:
+    """Let a step that is ready become due later: its credential was told to wait."""
+    step = play["steps"][name]
+    if step["status"] not in READY or step["due_at"] >= until:
+        raise Stale
+    new, state = _change(play, name)
+    state["due_at"] = until
+    return _headed(new, flow)
+
+
+def make_due(play: Play, flow: Flow, name: str, *, now: datetime) -> Play:
+    """Let a queued or parked step become due now."""
+    step = play["steps"].get(name)
+    if step is None or step["status"] not in READY or step["due_at"] <= now:
+        raise Stale
+    new, state = _change(play, name)
+    state["due_at"] = now
+    return _headed(new, flow)
+
+
+def release(play: Play, flow: Flow, waiting_for: str, *, now: datetime) -> Play:
+    """Queue every step that waits for this (such as "link:<id>")."""
+    names = [name for name in flow.groups[play["group"]] if play["steps"][name].get("waiting_for") == waiting_for]
+    if not names:
+        raise Stale
+    new = play
+    for name in names:
+        new, state = _change(new, name)
+        state.update(status="queued", due_at=now)
+        del state["waiting_for"]
+    return _headed(new, flow)
+
+
+def rotate(play: Play, flow: Flow, *, now: datetime) -> Play:
+    """Send the lane at the head behind another one of this play that is due, for nobody takes what it has."""
+    if play.get("rotate_at") is None or play["rotate_at"] > now:
+        raise Stale
+    new = {**play, "steps": dict(play["steps"])}
+    for name in ready(play, flow, now=now, queues=(play["queue"],)):
+        if _lane(play, flow, name) == play["lane"]:
+            new["steps"][name] = {**play["steps"][name], "due_at": now}
+    return _headed(new, flow)
+
+
+def cancel(play: Play, flow: Flow, *, now: datetime) -> Play:
+    """Cancel what has not called yet. What `open_calls` names of the new document may still leave, and nothing else."""
+    if play["status"] not in LIVE_PLAYS or "cancelled_at" in play:
+        raise Stale
+    new = {**play, "cancelled_at": now, "steps": dict(play["steps"])}
+    for name, step in play["steps"].items():
+        if step["status"] != "calling" and step["status"] not in TERMINAL:
+            state = new["steps"][name] = dict(step)
+            _drop(state, "owner", "until", "due_at", "waiting_for")
+            _end(state, "cancelled", now, error=_error(Cancelled, CANCELLED, name))
+    return _settled(new, flow, now)
+
+
+def recompute(play: Play, flow: Flow, *, now: datetime) -> Play:
+    """The heads and the way on worked out anew: for a play that has no head although it is not over."""
+    if play["status"] not in LIVE_PLAYS:
+        raise Stale
+    return _settled({**play, "steps": dict(play["steps"])}, flow, now)
+
+
+def ready(play: Play, flow: Flow, *, now: datetime, queues: Collection[str]) -> Iterable[str]:
+    """The steps that may be claimed now, the longest due first."""
+    if play["status"] not in LIVE_PLAYS:
+        return ()
+    steps = play["steps"]
+    names = [
+        name
+        for name in flow.groups[play["group"]]
+        if steps[name]["status"] in READY and steps[name]["due_at"] <= now and flow.by_name[name].queue in queues
+    ]
+    return sorted(names, key=lambda name: steps[name]["due_at"]) if len(names) > 1 else names
+
+
+def open_calls(play: Play) -> list[tuple[str, int]]:
+    """The calls, as (step, n), that have begun and whose outcome nobody has heard."""
+    return [(name, n) for name, step in play["steps"].items() for n in step.get("open", ())]
+
+
+UNHEARD = (
+    "The worker was lost while it called the service: it is not known whether the call took effect. Look there, then "
+    "run the step again by hand, or set on_unknown: retry where happening twice does no harm."
+)
+LOST = f"The step was started {LOST_LIMIT} times and never heard of again; look at the worker's log for what ends it."
+PARKED_OUT = f"The step was parked for {PARK_MAX // timedelta(hours=1)} hours. What it waited for last: "
+CANCELLED = "The play was cancelled before this step called its service."
+
+
+def _may_land(step: StepState, n: int) -> bool:
+    if step.get("n") != n:
+        return False
+    return step["status"] in LEASED or (step["status"] == "queued" and step.get("landed") != n)
+
+
+def _park(play: Play, state: StepState, result: Result, now: datetime) -> None:
+    if "cancelled_at" in play:
+        _end(state, "cancelled", now, error=result.error)
+        return
+    parked_out = state.setdefault("parked_at", now) + PARK_MAX
+    if now >= parked_out:
+        error = dict(result.error or {})
+        _end(state, "failed", now, error={**error, "message": PARKED_OUT + str(error.get("message", "unknown"))})
+        return
+    due_at = result.due_at or (now + LINK_PARK)
+    state.update(status="parked", due_at=min(max(due_at, now), parked_out), error=result.error)
+    if result.waiting_for is not None:
+        state["waiting_for"] = result.waiting_for
+    counter = "retries" if result.counts else "parks"
+    state[counter] = state.get(counter, 0) + 1
+
+
+def _end(state: StepState, status: str, now: datetime, *, error: Mapping[str, Any] | None = None) -> None:
+    state.update(status=status, finished_at=now)
+    if error is not None:
+        state["error"] = dict(error)
+    else:
+        _drop(state, "error")
+
+
+def _gone_on(play: Play, flow: Flow, name: str, now: datetime) -> Play:
+    """After a step has changed: what its end means for the rest of the play."""
+    state = play["steps"][name]
+    status = state["status"]
+    if status not in TERMINAL:
+        return _headed(play, flow)
+    on_error = flow.by_name[name].on_error
+    if status == "failed" and on_error == "skip":
+        state["status"] = "skipped"
+    elif status in BROKEN and on_error == "fail":
+        _skip_the_rest(play, now)
+    return _settled(play, flow, now)
+
+
+def _skip_the_rest(play: Play, now: datetime) -> None:
+    """`play["steps"]` is this transition's own copy."""
+    for name, step in play["steps"].items():
+        if step["status"] == "waiting":
+            play["steps"][name] = {"status": "skipped", "finished_at": now}
+
+
+def _settled(play: Play, flow: Flow, now: datetime) -> Play:
+    """Queue what may run now, go on to the next group where this one is over, end the play after the last.
+
+    `play` and its `steps` are this transition's own copies.
+    """
+    steps = play["steps"]
+    groups = flow.groups
+    while True:
+        names = groups[play["group"]]
+        running = sum(steps[name]["status"] not in TERMINAL and steps[name]["status"] != "waiting" for name in names)
+        for name in names:
+            if running < LIVE_LIMIT and steps[name]["status"] == "waiting":
+                steps[name] = {"status": "queued", "due_at": _first_due(play, flow, name, now)}
+                running += 1
+        if running:
+            return _headed(play, flow)
+        if play["group"] + 1 == len(groups):
+            play.update(status=_verdict(play, flow), completed_at=now)
+            return _headed(play, flow)
+        play["group"] += 1
+
+
+def _verdict(play: Play, flow: Flow) -> str:
+    for name, step in play["steps"].items():
+        status = step["status"]
+        if status not in SUCCEEDED and not (status in BROKEN and flow.by_name[name].on_error != "fail"):
+            return "FAIL"
+    return "DONE"
+
+
+def _first_due(play: Play, flow: Flow, name: str, now: datetime) -> datetime:
+    defer = flow.by_name[name].defer_after_ms
+    return now + timedelta(milliseconds=defer) if defer else _inherited(play, now)
+
+
+def _inherited(play: Play, now: datetime) -> datetime:
+    """A begun play stands where it stood: with a due time of its own each step would queue up behind all others."""
+    created_at: datetime = play["created_at"]
+    return min(created_at, now)
+
+
+def _headed(play: Play, flow: Flow) -> Play:
+    """The play with `rev` one up and its heads recomputed. `play` is this transition's own copy."""
+    play["rev"] += 1
+    _drop(play, *HEADS)
+    if play["status"] not in LIVE_PLAYS:
+        return play
+    steps = play["steps"]
+    names = flow.groups[play["group"]]
+    untils = [steps[name]["until"] for name in names if steps[name]["status"] in LEASED]
+    if untils:
+        play["until"] = min(untils)
+        play["owners"] = sorted({steps[name]["owner"] for name in names if steps[name]["status"] in LEASED})
+    waiting = [steps[name]["waiting_for"] for name in names if "waiting_for" in steps[name]]
+    if waiting:
+        play["waiting_for"] = min(waiting)
+    due = [name for name in names if steps[name]["status"] in READY]
+    if due:
+        _set_due_heads(play, flow, due)
+    return play
+
+
+HEADS = ("due_at", "until", "queue", "lane", "rank", "waiting_for", "rotate_at", "owners")
+
+
+def _set_due_heads(play: Play, flow: Flow, due: list[str]) -> None:
+    head = _head(play, due)
+    lanes = {name: _lane(play, flow, name) for name in due}
+    play["due_at"] = play["steps"][head]["due_at"]
+    play["queue"] = flow.by_name[head].queue
+    play["lane"] = lanes[head]
+    play["rank"] = 1 if play["status"] == "NEW" else 0
+    others = [
+        play["steps"][n]["due_at"] for n in due if lanes[n] != lanes[head] or flow.by_name[n].queue != play["queue"]
+    ]
+    if others:
+        play["rotate_at"] = max(play["due_at"] + ROTATE_AFTER, min(others))
+
+
+def _head(play: Play, names: Iterable[str]) -> str:
+    """The step that has been due longest."""
+    steps = play["steps"]
+    return min((name for name in names if steps[name]["status"] in READY), key=lambda name: steps[name]["due_at"])
+
+
+def _lane(play: Play, flow: Flow, name: str) -> str:
+    return f"{play['company_id']}:{play['steps'][name].get('credential') or flow.by_name[name].lane_hint}"
+
+
+def _change(play: Play, name: str) -> tuple[Play, StepState]:
+    """Copies of the play, of its table of steps, and of one step: what a transition may write to."""
+    state = dict(play["steps"][name])
+    return {**play, "steps": {**play["steps"], name: state}}, state
+
+
+def _drop(document: dict[str, Any], *keys: str) -> None:
+    for key in keys:
+        document.pop(key, None)
+
+
+def _error(kind: type[Cancelled | DeadLetter | OutcomeUnknown], message: str, step: str) -> dict[str, Any]:
+    return kind(message, step=step).to_dict()
