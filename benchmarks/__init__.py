@@ -1,0 +1,1 @@
+"""Measurements: medians of paired runs in one go. `make bench`."""
