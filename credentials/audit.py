@@ -1,11 +1,11 @@
 """Who did what to a company's links and components, in a chain that shows any later change.
 
-Each event carries a keyed hash over all events before it (`audit_chain`), so that an edited, deleted, inserted or moved
-event is found at its number. Only the end can be cut off without a trace: keep `head()` elsewhere from time to time, and
-hand it to `verify`. There is no TTL index, for an expired event would be a hole.
+Each event carries a keyed hash over all events before it (`audit_chain`), so that an edited, deleted, inserted or
+moved event is found at its number. Only the end can be cut off without a trace: keep `head()` elsewhere from time to
+time, and hand it to `verify`. There is no TTL index, for an expired event would be a hole.
 
-Recording fails closed: where it cannot be done within `LIMIT_S`, `StoreUnavailable` is raised and the caller must not go
-on.
+Recording fails closed: where it cannot be done within `LIMIT_S`, `StoreUnavailable` is raised and the caller must not
+go on.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ class Audit:
             seq = rows[-1]["seq"]
 
     def _chained(self, after: int) -> dict[str, Any]:
-        """Our events: others in the collection (an older server's, a forger's) have no number, and are shown to nobody."""
+        """Our events: others in the collection (an older server's, a forger's) have no number and are not shown."""
         return {"company_id": self._company_id, "seq": {"$gt": after}}
 
     def _filter(self, selection: Selection) -> dict[str, Any]:

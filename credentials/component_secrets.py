@@ -35,28 +35,23 @@ class Sealer:
         return value
 
     def open(self, row: Document, *, without: Config | None = None) -> dict[str, Any]:
-        """The config with `Secret` values. Secrets that `without` has as well are left out, so that one which no longer
+        """The config with `Secret` values. What `without` has as well is left out, so that a secret which no longer
         opens can be replaced. Raises `EnvelopeRejected`."""
-        secrets = frozenset(MODELS[row["kind"]].secrets) if row["kind"] in MODELS else frozenset()
-        return self._opened(row["_id"], row["config"], "", secrets, without or {})
+        model = MODELS.get(row["kind"])
+        return self._opened(row["_id"], row["config"], "", model.secrets if model else (), without or {})
 
     def _opened(
-        self,
-        document_id: ObjectId,
-        config: Config,
-        base: str,
-        secrets: frozenset[str],
-        without: Any,
+        self, document_id: ObjectId, config: Config, base: str, secrets: tuple[str, ...], without: Config
     ) -> dict[str, Any]:
         opened: dict[str, Any] = {}
         for name, value in config.items():
-            path = f"{base}{name}"
-            replaced = isinstance(without, Mapping) and name in without
+            path, replacement = f"{base}{name}", without.get(name, {})
+            if not isinstance(replacement, Mapping) or (name in without and path in secrets):
+                continue
             if path in secrets or is_envelope(value):
-                if not replaced:
-                    opened[name] = self._vault.open(self._place(document_id, path), value)
+                opened[name] = self._vault.open(self._place(document_id, path), value)
             elif isinstance(value, Mapping):
-                opened[name] = self._opened(document_id, value, f"{path}.", secrets, without[name] if replaced else {})
+                opened[name] = self._opened(document_id, value, f"{path}.", secrets, replacement)
             else:
                 opened[name] = value
         return opened

@@ -21,6 +21,8 @@ from flow8_core.errors import ValidationFailed
 if TYPE_CHECKING:
     from flow8_core.store import Store
 
+KeyMismatch = check_values.KeyMismatch
+
 SECRET = "ENC_KEY_SECRET"  # noqa: S105  the variable's name
 SALT = "ENV_KEY_SALT"
 NEXT = f"{SECRET}_NEXT"

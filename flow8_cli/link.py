@@ -66,16 +66,19 @@ def import_links(
 
     Example: flow8 link import links.jsonl
     """
-    from credentials.link_import import import_lines
+    from credentials.link_import import LinkImport
 
     with reporting(as_json=as_json) as output, opened(company=company, user=user) as session:
         lines = (sys.stdin.read() if file == "-" else _read(file)).splitlines()
         platform = session.platform
-        taken = import_lines(
-            lines, store=platform.store, vault=platform.vault, providers=platform.providers,
-            company_id=session.company_id, user_id=session.user_id,
-        )  # fmt: skip
-        answers = [link.describe() for link in taken]
+        take = LinkImport(
+            platform.store,
+            platform.vault,
+            platform.providers,
+            company_id=session.company_id,
+            user_id=session.user_id,
+        )
+        answers = take.run(lines)
         if as_json:
             output.document({"links": answers})
         else:

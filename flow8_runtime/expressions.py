@@ -147,14 +147,14 @@ class _Resolver:
 
 def _parts(text: str, path: str) -> list[str | Expression]:
     """The text cut into literals and expressions; empty literals are left out."""
+    if text.count(_OPEN) > PER_TEXT:
+        raise ValidationFailed(f"A text holds at most {PER_TEXT} expressions.", path=path)
     parts: list[str | Expression] = []
     at = 0
     while (start := text.find(_OPEN, at)) >= 0:
         end = text.find(_CLOSE, start)
         if end < 0:
             raise ValidationFailed("An expression begins with {{ and does not end; write }} after it.", path=path)
-        if len(parts) > 2 * PER_TEXT:
-            raise ValidationFailed(f"A text holds at most {PER_TEXT} expressions.", path=path)
         if start > at:
             parts.append(text[at:start])
         parts.append(parse(text[start + len(_OPEN) : end], path=path))

@@ -21,3 +21,8 @@ def snapshot() -> dict[str, str]:
 def clean(**extra: str) -> dict[str, str]:
     """This process's environment without our variables, plus `extra`: for programs that tests start."""
     return {name: value for name, value in os.environ.items() if not ours(name)} | extra
+
+
+def rounds(full: int, *, short: int) -> int:
+    """How often a proof repeats itself: `short` times where `FLOW8_PROOF=short`, as in CI."""
+    return short if os.environ.get("FLOW8_PROOF") == "short" else full

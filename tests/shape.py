@@ -8,7 +8,7 @@ from pathlib import Path
 
 FUNCTION_LINES = 60
 FILE_LINES = 450  # rarely above 300: a file that comes near holds two nouns
-TEST_FILE_LINES = 700
+TEST_FILE_LINES = 800
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -39,6 +39,6 @@ def _long_functions(tree: ast.Module) -> Iterator[tuple[Function, str]]:
 def _undocumented(tree: ast.Module) -> Iterator[tuple[Function | ast.ClassDef, str]]:
     """Public functions and classes of a module: their readers are elsewhere."""
     for node in tree.body:
-        if isinstance(node, Function | ast.ClassDef) and not node.name.startswith("_"):
-            if ast.get_docstring(node) is None:
-                yield node, f"{node.name} is public and has no docstring"
+        public = isinstance(node, Function | ast.ClassDef) and not node.name.startswith("_")
+        if public and ast.get_docstring(node) is None:
+            yield node, f"{node.name} is public and has no docstring"

@@ -111,10 +111,7 @@ class Answer:
         if self._connection is None or not amt:
             return b""
         try:
-            block = self._source(min(amt, self._left + 1))
-            self._left -= len(block)
-            if self._left < 0:
-                raise BadReply(f"it is larger than {self._max_bytes} bytes")
+            block = self._counted(self._source(min(amt, self._left + 1)))
         except NETWORK_ERRORS as error:
             self._abort()
             raise explain(error, self.request, self._deadline, sent=True) from None
@@ -123,6 +120,12 @@ class Answer:
             raise
         if not block:
             self.close()
+        return block
+
+    def _counted(self, block: bytes) -> bytes:
+        self._left -= len(block)
+        if self._left < 0:
+            raise BadReply(f"it is larger than {self._max_bytes} bytes")
         return block
 
     def _abort(self) -> None:

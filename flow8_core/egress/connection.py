@@ -102,7 +102,7 @@ class Connection(urllib3.connection.HTTPConnection):
         raise _AnsweredEarly
 
     def getresponse(self) -> Reply:  # type: ignore[override]
-        """The head of the answer. Not urllib3's own, which logs the URL, secrets included, where it dislikes a header."""
+        """The head of the answer. Not urllib3's own, which logs the whole URL where it dislikes a header."""
         self._reply = cast("Reply", http.client.HTTPConnection.getresponse(self))
         self.wire.head_is_read()
         return self._reply
@@ -115,7 +115,8 @@ class Connection(urllib3.connection.HTTPConnection):
     @property
     def alive(self) -> bool:
         """Whether it can carry another request: the last answer was read to its end, and nobody wants to close."""
-        return self.reusable and self.sock is not None and self._reply is not None and self._reply.isclosed()
+        finished = self._reply is not None and self._reply.isclosed()
+        return finished and self.reusable and self.sock is not None and not self.wire.spoke_unasked
 
     @property
     def keep_alive_s(self) -> float | None:

@@ -34,7 +34,8 @@ class Pool:
     """Hands out connections. The youngest idle one is taken first, so that surplus ones grow old and go.
 
     A connection that the peer has closed, or on which it spoke unasked, is noticed before anything is sent, and
-    replaced. That is all the reconnecting there is: once a byte may have left, only the caller knows whether to ask again.
+    replaced. That is all the reconnecting there is: once a byte may have left, only the caller knows whether to ask
+    again.
     """
 
     def __init__(self, connect: Callable[[Url, Deadline], Connection], *, size: int, clock: Clock) -> None:

@@ -70,7 +70,7 @@ def prepare(
     """Check everything that can be checked without a connection.
 
     Framing is ours: a caller's Host, Content-Length, Transfer-Encoding, Connection and Expect are accepted where they
-    say what is so anyway (SDKs set them), and refused where they differ. With `decode`, Accept-Encoding is ours as well,
+    say what is so anyway (SDKs set them), and refused where they differ. With `decode`, Accept-Encoding is ours too
     unless it asks for no compression: we ask for what we can undo. Raises `EgressDenied` where the URL may not be
     called or is not covered by `hosts`, `ValidationFailed` on a header, method or body that cannot be sent.
     """

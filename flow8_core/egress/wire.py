@@ -28,6 +28,7 @@ class Wire:
     and a short body leave as one packet.
 
     `sent` tells whether any byte of the current call may have left: false means that nobody can have acted on it.
+    `spoke_unasked`: the peer sent more than its answer, so that what comes next could be taken for another one.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -40,6 +41,7 @@ class Wire:
         self._closing = False
         self._deadline: Deadline | None = None
         self.sent = False
+        self.spoke_unasked = False
 
     def begin(self, deadline: Deadline) -> None:
         """A new call starts: all that follows ends at `deadline`."""
@@ -106,7 +108,7 @@ class Wire:
         """What `http.client` reads a response from. Closing it does not close the wire."""
         del mode, buffering
         self._readers += 1
-        return io.BufferedReader(_Inlet(self))
+        return _Reader(_Inlet(self))
 
     def settimeout(self, seconds: float | None) -> None:
         """Nothing: the deadline decides."""
@@ -142,16 +144,32 @@ class Wire:
 
 
 class _Inlet(io.RawIOBase):
+    """The wire as a raw stream."""
+
     def __init__(self, wire: Wire) -> None:
-        self._wire = wire
+        self.wire = wire
+        self.sealed = False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        return self._wire.recv_into(buffer)
+        return 0 if self.sealed else self.wire.recv_into(buffer)
 
     def close(self) -> None:
         if not self.closed:
             super().close()
-            self._wire.reader_closed()
+            self.wire.reader_closed()
+
+
+class _Reader(io.BufferedReader):
+    """Reads one answer, and notices at its end whether more came along with it."""
+
+    raw: _Inlet
+
+    def close(self) -> None:
+        if not self.closed:
+            self.raw.sealed = True
+            if self.peek(1):
+                self.raw.wire.spoke_unasked = True
+        super().close()

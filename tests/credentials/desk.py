@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class Desk:
     server: TokenServer
     providers: Providers
     egress: Egress
-    clock: ManualClock
+    clock: ManualClock | SharedClock
     pauses: list[float] = field(default_factory=list)
     company_id: ObjectId = field(default_factory=ObjectId)
     user_id: ObjectId = field(default_factory=ObjectId)
@@ -147,9 +147,32 @@ def declare(store: Store) -> None:
         store.declare(module.COLLECTION, module.INDEXES, durable=True)
 
 
+class SharedClock:
+    """The machine's clock, put forward by as many seconds as a file says: for processes that share a time."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._system = SystemClock()
+
+    def now(self) -> datetime:
+        ahead = float(self._file.read_text()) if self._file.exists() else 0.0
+        return self._system.now() + timedelta(seconds=ahead)
+
+    def monotonic(self) -> float:
+        return self._system.monotonic()
+
+    def advance(self, seconds: float) -> None:
+        ahead = float(self._file.read_text()) if self._file.exists() else 0.0
+        fresh = self._file.with_suffix(".new")
+        fresh.write_text(str(ahead + seconds))
+        fresh.rename(self._file)
+
+
 @contextmanager
-def open_desk(folder: Path, vault: Vault, server: TokenServer, ca_file: Path, **acme: Any) -> Iterator[Desk]:
-    clock = ManualClock()
+def open_desk(
+    folder: Path, vault: Vault, server: TokenServer, ca_file: Path, *, shared_clock: bool = False, **acme: Any
+) -> Iterator[Desk]:
+    clock = SharedClock(folder / "ahead") if shared_clock else ManualClock()
     settings = EgressSettings(allow=(server.place,), ca_file=ca_file)
     with closing(open_store(f"sqlite:///{folder / 'desk.db'}", clock=clock)) as store, Egress(settings) as egress:
         declare(store)

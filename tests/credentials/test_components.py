@@ -439,6 +439,15 @@ def test_a_secret_that_no_longer_opens_can_be_replaced(store: Store, components:
     assert revealed(components.resolve("storage"))["secret_access_key"] == "N" * 40
 
 
+def test_auth_that_no_longer_opens_can_be_taken_out(store: Store, components: Components):
+    made = components.add(api("a"))["id"]
+    store.update(COLLECTION, {"_id": ObjectId(made)}, {"$set": {"config.auth.value.kid": "0" * 16}})
+
+    components.update(made, {"config": {"auth": None}})
+
+    assert revealed(components.resolve("request")) == {"hosts": ["api.example.com"]}
+
+
 def test_a_removed_component_is_gone(components: Components):
     made = components.add(storage("a"))["id"]
 

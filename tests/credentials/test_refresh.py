@@ -237,7 +237,7 @@ REFUSALS = [
     (Answer(200, b"<html>login</html>"), errors.VendorBadResponse, "active"),
     (Answer(200, b"{}"), errors.VendorBadResponse, "active"),
     (Answer(200, b'{"access_token": ""}'), errors.VendorBadResponse, "active"),
-    (Answer(200, b'{"access_token": "a b\\n"}'), errors.VendorBadResponse, "active"),
+    (Answer(200, b'{"access_token": "a\\nb"}'), errors.VendorBadResponse, "active"),
     (Answer(200, b'{"access_token": 5}'), errors.VendorBadResponse, "active"),
     (Answer(200, b"[" * 100_000), errors.VendorBadResponse, "active"),
     (Answer(200, b"\xff\xfe\x00"), errors.VendorBadResponse, "active"),

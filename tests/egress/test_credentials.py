@@ -45,7 +45,7 @@ def test_a_credential_for_other_hosts_is_not_sent(
     with pytest.raises(EgressDenied):
         egress.session(deadline=soon, hosts=hosts).get(server.url())
 
-    assert 0 == server.accepted
+    assert server.accepted == 0
 
 
 def test_a_credential_without_hosts_is_a_fault_of_ours(egress_to: EgressTo, serve: Serve, soon: Deadline) -> None:
@@ -54,7 +54,7 @@ def test_a_credential_without_hosts_is_a_fault_of_ours(egress_to: EgressTo, serv
     with pytest.raises(InternalError):
         egress_to(server).send("GET", server.url(), credentials={"Authorization": TOKEN}, deadline=soon)
 
-    assert 0 == server.accepted
+    assert server.accepted == 0
 
 
 def test_no_spelling_of_another_host_gets_the_credential(
@@ -89,7 +89,7 @@ def test_a_credential_in_a_plain_header_does_not_travel_over_plain_http_either(
     with pytest.raises(EgressDenied, match="plain http"):
         egress.send("GET", server.url(), headers=headers, deadline=soon)
 
-    assert [] == server.heads
+    assert server.heads == []
 
 
 def test_plain_http_to_a_public_host_carries_requests_without_credentials_only(
@@ -100,7 +100,7 @@ def test_plain_http_to_a_public_host_carries_requests_without_credentials_only(
     egress = egress_to()
     monkeypatch.setattr("flow8_core.egress.policy.Policy.judge", lambda *_: None)  # loopback plays a public host
 
-    assert 200 == egress.send("GET", server.url(), deadline=soon).status
+    assert egress.send("GET", server.url(), deadline=soon).status == 200
     with pytest.raises(EgressDenied, match="plain http"):
         egress.send("GET", server.url(), credentials={"Authorization": TOKEN}, hosts=hosts, deadline=soon)
     with pytest.raises(EgressDenied, match="plain http"):
@@ -153,7 +153,7 @@ def test_a_credential_that_cannot_be_a_header_is_refused_unquoted(
         )
 
     assert "c4nary" not in str(refused.value)
-    assert 0 == server.accepted
+    assert server.accepted == 0
 
 
 FAILURES: dict[str, Callable[[Peer], object]] = {

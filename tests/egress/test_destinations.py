@@ -132,5 +132,5 @@ def test_the_same_calls_do_arrive_where_they_may(
 
     CALLS[call](egress, server.url("/"), soon)
 
-    assert 1 == len(server.seen)
+    assert len(server.seen) == 1
     assert (server.host, server.port) in [address for _, address in connects]

@@ -97,7 +97,7 @@ def test_a_name_that_is_rebound_after_the_first_call_is_refused_at_the_next_conn
     with pytest.raises(EgressDenied):
         egress.send("GET", f"http://rebound.example:{server.port}/", deadline=soon)
 
-    assert (1, 0) == (server.accepted, inner.accepted)
+    assert (server.accepted, inner.accepted) == (1, 0)
 
 
 def test_the_address_that_was_judged_is_the_one_that_is_connected_to(
@@ -109,8 +109,8 @@ def test_the_address_that_was_judged_is_the_one_that_is_connected_to(
 
     response = egress.send("GET", f"http://flip.example:{server.port}/", deadline=soon)
 
-    assert 200 == response.status
-    assert (1, 0) == (server.accepted, inner.accepted)
+    assert response.status == 200
+    assert (server.accepted, inner.accepted) == (1, 0)
     assert inner.host == next(lookups), "one connection is one look-up"
 
 
@@ -127,8 +127,8 @@ def test_a_connection_that_lives_needs_no_second_look_up(
     for _ in range(3):
         egress.send("GET", f"http://warm.example:{server.port}/", deadline=soon)
 
-    assert ["warm.example"] == lookups
-    assert 1 == server.accepted
+    assert lookups == ["warm.example"]
+    assert server.accepted == 1
 
 
 def test_a_literal_address_is_not_looked_up(
@@ -137,7 +137,7 @@ def test_a_literal_address_is_not_looked_up(
     server = serve(echo)
     egress = egress_to(server, resolve=lambda *_, **__: pytest.fail("looked up"))
 
-    assert 200 == egress.send("GET", server.url(), deadline=soon).status
+    assert egress.send("GET", server.url(), deadline=soon).status == 200
 
 
 def test_the_next_address_is_tried_where_one_does_not_answer(
@@ -146,7 +146,7 @@ def test_the_next_address_is_tried_where_one_does_not_answer(
     server = serve(echo)
     egress = egress_to(server, f"127.0.0.3:{server.port}", resolve=answers("127.0.0.3", server.host))
 
-    assert 200 == egress.send("GET", f"http://two.example:{server.port}/", deadline=soon).status
+    assert egress.send("GET", f"http://two.example:{server.port}/", deadline=soon).status == 200
 
 
 def test_the_host_header_and_the_name_in_tls_come_from_the_url(
@@ -160,5 +160,5 @@ def test_the_host_header_and_the_name_in_tls_come_from_the_url(
     egress.send("GET", f"https://api.example.test:{server.port}/", deadline=soon)
     server_tls.sni_callback = None
 
-    assert ["api.example.test"] == names
+    assert names == ["api.example.test"]
     assert f"api.example.test:{server.port}" == server.seen[0].headers["Host"]

@@ -45,7 +45,7 @@ def test_a_write_is_not_repeated_elsewhere(
     response = egress_to(server, target).send(method, server.url(), body=b"x", deadline=soon, redirects=5)
 
     assert status == response.status
-    assert 0 == target.accepted
+    assert target.accepted == 0
 
 
 def test_nothing_follows_unless_asked(egress_to: EgressTo, serve: Serve, soon: Deadline) -> None:
@@ -54,8 +54,8 @@ def test_nothing_follows_unless_asked(egress_to: EgressTo, serve: Serve, soon: D
 
     response = egress_to(server, target).send("GET", server.url(), deadline=soon)
 
-    assert (302, b"moved") == (response.status, response.body)
-    assert 0 == target.accepted
+    assert (response.status, response.body) == (302, b"moved")
+    assert target.accepted == 0
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_https_never_becomes_http(
     with pytest.raises(EgressDenied, match="https to http"):
         egress_to(server, target, ca_file=ca_file).send("GET", server.url(), deadline=soon, redirects=5)
 
-    assert 0 == target.accepted
+    assert target.accepted == 0
 
 
 @pytest.mark.parametrize(("allowed", "hops"), [(5, 5), (1, 1), (99, 5)])
@@ -127,11 +127,11 @@ def test_no_credential_and_no_header_that_may_be_one_crosses_origins(
         redirects=5,
     )
 
-    assert "Bearer c4nary-token" == server.seen[0].headers["Authorization"]
-    assert "c4nary-key" == server.seen[0].headers["X-Api-Key"]
+    assert server.seen[0].headers["Authorization"] == "Bearer c4nary-token"
+    assert server.seen[0].headers["X-Api-Key"] == "c4nary-key"
     assert "c4nary" not in str(stranger.seen[0].headers)
     assert {"host", "accept", "accept-encoding", "user-agent"} == {n.lower() for n in stranger.seen[0].headers}
-    assert "text/x" == stranger.seen[0].headers["Accept"]
+    assert stranger.seen[0].headers["Accept"] == "text/x"
 
 
 def test_a_credential_does_not_come_back_with_a_redirect_home(
@@ -157,7 +157,7 @@ def test_a_credential_does_not_come_back_with_a_redirect_home(
         redirects=5,
     )
 
-    assert ["/start", "/back"] == [seen.target for seen in home.seen]
+    assert [seen.target for seen in home.seen] == ["/start", "/back"]
     assert "Authorization" in home.seen[0].headers
     assert "Authorization" not in home.seen[1].headers
 
@@ -173,7 +173,7 @@ def test_a_credential_stays_within_its_origin(egress_to: EgressTo, serve: Serve,
         "GET", server.url("/a"), credentials=CREDENTIALS, hosts=Hosts.of_url(server.url()), deadline=soon, redirects=5
     )
 
-    assert ["Bearer c4nary-token"] * 2 == [seen.headers["Authorization"] for seen in server.seen]
+    assert [seen.headers["Authorization"] for seen in server.seen] == ["Bearer c4nary-token"] * 2
 
 
 @pytest.mark.parametrize("status", [200, 201, 300, 304, 305, 306, 400])
@@ -183,13 +183,13 @@ def test_a_location_of_another_status_is_not_followed(
     server = serve(to("/elsewhere", status))
 
     assert status == egress_to(server).send("GET", server.url(), deadline=soon, redirects=5).status
-    assert 1 == len(server.seen)
+    assert len(server.seen) == 1
 
 
 def test_a_redirect_without_a_location_is_an_answer(egress_to: EgressTo, serve: Serve, soon: Deadline) -> None:
     server = serve(always(302))
 
-    assert 302 == egress_to(server).send("GET", server.url(), deadline=soon, redirects=5).status
+    assert egress_to(server).send("GET", server.url(), deadline=soon, redirects=5).status == 302
 
 
 def test_the_body_of_a_redirect_is_not_read_beyond_a_little(egress_to: EgressTo, serve: Serve, soon: Deadline) -> None:
@@ -203,5 +203,5 @@ def test_the_body_of_a_redirect_is_not_read_beyond_a_little(egress_to: EgressTo,
 
     server = serve(endless)
 
-    assert 200 == egress_to(server, target).send("GET", server.url(), deadline=soon, redirects=5).status
+    assert egress_to(server, target).send("GET", server.url(), deadline=soon, redirects=5).status == 200
     assert server.done.wait(5), "the connection was closed"

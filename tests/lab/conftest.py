@@ -42,9 +42,13 @@ class Http:
     def get(self, url: str, *, token: str | None = None, headers: Mapping[str, str] | None = None) -> Answer:
         return self.send("GET", url, token=token, headers=headers)
 
-    def post(self, url: str, body: object, *, token: str | None = None, headers: Mapping[str, str] | None = None) -> Answer:
+    def post(
+        self, url: str, body: object, *, token: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
         content = {"Content-Type": "application/json; charset=utf-8"}
-        return self.send("POST", url, token=token, headers=content | dict(headers or {}), body=json.dumps(body).encode())
+        return self.send(
+            "POST", url, token=token, headers=content | dict(headers or {}), body=json.dumps(body).encode()
+        )
 
     def form(self, url: str, fields: Mapping[str, str], *, basic: tuple[str, str] | None = None) -> Answer:
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -157,7 +161,7 @@ class MicrosoftApp:
     def token(self, **fields: str) -> Answer:
         return self.http.form(self.token_url, dict(self.client) | fields)
 
-    def exchange(self, code: str, **changes: str) -> Answer:
+    def exchange(self, code: str, /, **changes: str) -> Answer:
         fields = {"grant_type": "authorization_code", "code": code, "redirect_uri": REDIRECT, "code_verifier": VERIFIER}
         return self.token(**(fields | changes))
 

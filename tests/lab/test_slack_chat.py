@@ -89,7 +89,12 @@ def test_what_slack_refuses_is_refused_by_its_documented_name(
     ],
 )
 def test_a_missing_scope_is_named(slack: SlackApp, scope: str, body: dict[str, Any], needed: str) -> None:
-    assert post(slack, body, scope=scope) == {"ok": False, "error": "missing_scope", "needed": needed, "provided": scope}
+    assert post(slack, body, scope=scope) == {
+        "ok": False,
+        "error": "missing_scope",
+        "needed": needed,
+        "provided": scope,
+    }
 
 
 def test_the_wider_scopes_open_what_they_are_for(slack: SlackApp) -> None:

@@ -16,7 +16,11 @@ KNOWN_ERRORS = "slack/web_api.trimmed.json"
 def known_errors(method: str) -> set[str]:
     """Every error that Slack documents for a method, or that our own table of its errors has."""
     spec = contracts.load(KNOWN_ERRORS)
-    return {*spec["methods"][method]["errors"], *spec["common_errors"], *contracts.load("slack/errors.json")["by_error"]}
+    return {
+        *spec["methods"][method]["errors"],
+        *spec["common_errors"],
+        *contracts.load("slack/errors.json")["by_error"],
+    }
 
 
 def names_of(value: Any) -> Any:
@@ -49,7 +53,11 @@ def test_a_refresh_has_the_documented_shape(slack: SlackApp) -> None:
     reply = slack.refresh(slack.install()["refresh_token"])
 
     documented = contracts.load("slack/oauth.json")["token"]["refresh"]["response"]
-    assert set(documented) <= set(reply) <= set(contracts.load(KNOWN_ERRORS)["methods"]["oauth.v2.access"]["response_shape"])
+    assert (
+        set(documented)
+        <= set(reply)
+        <= set(contracts.load(KNOWN_ERRORS)["methods"]["oauth.v2.access"]["response_shape"])
+    )
 
 
 def test_with_user_scopes_alone_there_is_no_bot_token(slack: SlackApp) -> None:

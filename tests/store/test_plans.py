@@ -46,7 +46,7 @@ _QUERIES: dict[str, tuple[Mapping[str, Any], Sort, str]] = {
         [],
         "m=? AND k0=? AND k1>? AND k1<?",
     ),
-    "by a unique name": ({"company_id": 3, "name": "name 77003"}, [], "k0=? AND k1=?"),
+    "by a unique name": ({"company_id": 3, "name": "name 77003"}, [], "k0=? AND k1=? AND m=?"),
     "with a residue": (
         {"waiting_for": "link:77", "rank": {"$ne": 5}, "$or": [{"lane": "x"}, {"rank": 1}]},
         [],

@@ -22,6 +22,7 @@ from flow8_core.store.dialect.documents import decode
 from flow8_core.store.dialect.paths import ARRAY, ARRAYS, Parts, lookup, scalar, split
 
 Entry = tuple[int | bytes, ...]
+_FILL_AT_ONCE = 25_000  # documents in memory while a new index is filled
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,60}\Z")
 TABLES = """
@@ -138,13 +139,16 @@ def create(connection: sqlite3.Connection, name: str, indexes: Sequence[Index], 
         )
     connection.execute("INSERT OR REPLACE INTO flow8_collections VALUES (?, ?)", (name, durable))
     existing = {table.index.keys: table for table in (known.indexes if known else ())}
+    made = []
     for index in indexes:
         table = existing.get(index.keys)
         if table is not None and table.index != index:
             connection.execute(f"DROP TABLE {table.table}")
             connection.execute("DELETE FROM flow8_indexes WHERE number = ?", (table.number,))
         if table is None or table.index != index:
-            _create_index(connection, name, index)
+            made.append(_create_index(connection, name, index))
+    if known is not None:
+        _fill(connection, known, made)
     connection.execute(f"PRAGMA user_version = {version_of(connection) + 1}")
     return read(connection)
 
@@ -154,7 +158,7 @@ def satisfied(known: Collection | None, indexes: Sequence[Index], *, durable: bo
     return known is not None and known.durable == durable and set(indexes) <= {table.index for table in known.indexes}
 
 
-def _create_index(connection: sqlite3.Connection, collection: str, index: Index) -> None:
+def _create_index(connection: sqlite3.Connection, collection: str, index: Index) -> IndexTable:
     number = connection.execute(
         "INSERT INTO flow8_indexes (collection, keys, is_unique, expire_after_s) VALUES (?, ?, ?, ?) RETURNING number",
         (collection, json.dumps(index.keys), index.unique, index.expire_after_s),
@@ -171,8 +175,18 @@ def _create_index(connection: sqlite3.Connection, collection: str, index: Index)
     )
     if index.unique:
         connection.execute(f"CREATE UNIQUE INDEX u_{number} ON {table.table} ({', '.join(table.columns)})")
-    for row, body in connection.execute(f"SELECT row, body FROM d_{collection}"):  # noqa: S608
-        connection.executemany(table.insert_sql, [(*entry, row) for entry in table.entries(decode(body))])
+    return table
+
+
+def _fill(connection: sqlite3.Connection, collection: Collection, tables: Sequence[IndexTable]) -> None:
+    """Enter the documents that are there, each decoded once, and in the order of each index."""
+    if not tables:
+        return
+    documents = connection.execute(f"SELECT row, body FROM {collection.table}")  # noqa: S608
+    while part := [(row, decode(body)) for row, body in itertools.islice(documents, _FILL_AT_ONCE)]:
+        for table in tables:
+            entries = sorted((*entry, row) for row, document in part for entry in table.entries(document))
+            connection.executemany(table.insert_sql, entries)
 
 
 def _flat_keys(values: list[Any]) -> Iterator[bytes]:

@@ -1,7 +1,8 @@
 """A SQLite file in WAL mode, as one process uses it: a connection that writes behind the gate, and one that reads.
 
-Both are made on first use and again after a fork: a connection that crosses a fork loses its locks. Nothing else in the
-process may open the database file: closing it would drop SQLite's POSIX locks.
+Both are made on first use. A fork closes them first, and both sides make them anew: SQLite keeps a process's locks in
+tables, which a child would inherit without the locks (https://www.sqlite.org/howtocorrupt.html, section 2.6).
+Nothing else in the process may open the database file: closing it would drop SQLite's POSIX locks (section 2.2).
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 
 from flow8_core.errors import StoreUnavailable
 from flow8_core.store.sqlite.catalogue import TABLES
@@ -24,15 +25,26 @@ _NORMAL, _FULL = 1, 2
 _CACHED_STATEMENTS = 512
 
 
-@dataclass(slots=True)
 class _Open:
-    """What one process has open."""
+    """What a process has open."""
 
-    gate: Gate
-    writer: sqlite3.Connection
-    reader: sqlite3.Connection
-    reader_lock: threading.Lock
-    synchronous: int = _NORMAL
+    def __init__(self, gate: Gate, writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
+        self.gate = gate
+        self.writer = writer
+        self.reader = reader
+        self.reader_lock = threading.Lock()
+        self.synchronous = _NORMAL
+        self.closed = False
+
+    def close(self) -> None:
+        """Once nobody uses it any more. Raises `StoreUnavailable` where somebody does for too long."""
+        if not self.gate.enter():
+            return
+        with self.reader_lock:
+            self.closed = True
+            self.reader.close()
+            self.writer.close()
+        self.gate.close()
 
 
 class Database:
@@ -43,66 +55,68 @@ class Database:
         self._opening = threading.Lock()
         self._open: _Open | None = None
         self._inherited: list[_Open] = []
-        forget = weakref.WeakMethod(self._forget)
-        os.register_at_fork(after_in_child=lambda: (method := forget()) and method())
+        os.register_at_fork(
+            before=_weakly(self._before_fork),
+            after_in_parent=_weakly(self._after_fork_in_parent),
+            after_in_child=_weakly(self._after_fork_in_child),
+        )
 
-    @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
-        """The reading connection, for one thread at a time."""
-        with self._errors():
-            current = self._open or self._connect()
-            with current.reader_lock:
-                yield current.reader
+    def reading(self) -> Reading:
+        """`with` it: the reading connection in one snapshot, for one thread at a time."""
+        return Reading(self)
 
-    @contextmanager
-    def writing(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
-        """A write transaction: committed at the end, rolled back on any error. `durable` waits for the disk."""
-        with self._errors():
-            current = self._open or self._connect()
-            with current.gate.entered():
-                wanted = _FULL if durable else _NORMAL
-                if current.synchronous != wanted:
-                    current.writer.execute(f"PRAGMA synchronous = {wanted}")
-                    current.synchronous = wanted
-                current.writer.execute("BEGIN IMMEDIATE")
-                try:
-                    yield current.writer
-                    current.writer.execute("COMMIT")
-                finally:
-                    if current.writer.in_transaction:
-                        current.writer.execute("ROLLBACK")
+    def writing(self, *, durable: bool = False) -> Writing:
+        """`with` it: a write transaction, committed at the end, rolled back on an error. `durable`: wait for the disk."""
+        return Writing(self, _FULL if durable else _NORMAL)
 
     def close(self) -> None:
         """Close what this process has open; the next use opens it again."""
         with self._opening:
             current, self._open = self._open, None
         if current is not None:
-            with current.gate.entered(), current.reader_lock:
-                current.reader.close()
-                current.writer.close()
-            current.gate.close()
+            current.close()
 
-    def _connect(self) -> _Open:
+    def unavailable(self, reason: str) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"The store {self.path} cannot be used ({reason}); check that its folder exists, is writable and has space."
+        )
+
+    def translate(self, error: BaseException | None) -> None:
+        """Raise `StoreUnavailable` for an error of SQLite's."""
+        if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
+            raise self.unavailable(str(error)) from error
+
+    def connected(self) -> _Open:
+        """What is open now, made where nothing is."""
+        current = self._open
+        if current is not None:
+            return current
         with self._opening:
             if self._open is None:
-                self._open = self._opened()
+                try:
+                    self._open = self._opened()
+                except OSError as error:
+                    raise self.unavailable(error.strerror or "cannot be opened") from None
+                except sqlite3.Error as error:
+                    raise self.unavailable(str(error)) from None
             return self._open
 
     def _opened(self) -> _Open:
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with suppress(FileExistsError):  # a file that is there is left alone: see above
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        gate = Gate(self.path.with_name(self.path.name + ".gate"))
+        gate.enter()  # under load, opening in WAL mode says "locked" at once
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-            gate = Gate(self.path.with_name(self.path.name + ".gate"))
-        except OSError as error:
-            raise self._unavailable(error.strerror or "cannot be opened") from None
-        with gate.entered():
             writer, reader = self._connection(), self._connection()
             writer.execute("PRAGMA journal_mode = WAL").fetchall()
             writer.execute(f"PRAGMA synchronous = {_NORMAL}")
             writer.executescript(TABLES)
-            reader.execute("SELECT count(*) FROM sqlite_master").fetchall()
+            reader.execute("SELECT count(*) FROM flow8_collections").fetchall()
             reader.execute("PRAGMA query_only = 1")
-        return _Open(gate, writer, reader, threading.Lock())
+        finally:
+            gate.leave()
+        return _Open(gate, writer, reader)
 
     def _connection(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -111,24 +125,94 @@ class Database:
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
         return connection
 
-    def _forget(self) -> None:
-        """In a forked child: never touch, and never close, what the parent has open."""
-        self._opening = threading.Lock()
+    def _before_fork(self) -> None:
+        self._opening.acquire()  # nobody opens anything until the fork is done
         if self._open is not None:
-            self._open.gate.close()
+            with suppress(StoreUnavailable):
+                self._open.close()
+                self._open = None
+
+    def _after_fork_in_parent(self) -> None:
+        self._opening.release()
+
+    def _after_fork_in_child(self) -> None:
+        self._opening = threading.Lock()
+        if self._open is not None:  # a thread of the parent was busy for too long: never touch, and never close it
             self._inherited.append(self._open)
             self._open = None
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.IntegrityError:
-            raise
-        except sqlite3.Error as error:
-            raise self._unavailable(str(error)) from error
 
-    def _unavailable(self, reason: str) -> StoreUnavailable:
-        return StoreUnavailable(
-            f"The store {self.path} cannot be used ({reason}); check that its folder exists, is writable and has space."
-        )
+class Reading:
+    """The reading connection for the time of a `with`, in one snapshot."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def __enter__(self) -> sqlite3.Connection:
+        while True:
+            self._current = current = self._database.connected()
+            current.reader_lock.acquire()
+            if not current.closed:
+                break
+            current.reader_lock.release()
+        try:
+            current.reader.execute("BEGIN")
+        except sqlite3.Error as error:
+            current.reader_lock.release()
+            raise self._database.unavailable(str(error)) from error
+        return current.reader
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self._current.reader.execute("ROLLBACK")
+        finally:
+            self._current.reader_lock.release()
+        self._database.translate(error)
+
+
+class Writing:
+    """The writing connection for the time of a `with`, in one transaction behind the gate."""
+
+    def __init__(self, database: Database, synchronous: int) -> None:
+        self._database = database
+        self._synchronous = synchronous
+
+    def __enter__(self) -> sqlite3.Connection:
+        self._current = current = self._database.connected()
+        while not current.gate.enter():
+            self._current = current = self._database.connected()
+        try:
+            if current.synchronous != self._synchronous:
+                current.writer.execute(f"PRAGMA synchronous = {self._synchronous}")
+                current.synchronous = self._synchronous
+            current.writer.execute("BEGIN IMMEDIATE")
+        except BaseException as error:
+            current.gate.leave()
+            self._database.translate(error)
+            raise
+        return current.writer
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        writer = self._current.writer
+        try:
+            if error is None:
+                writer.execute("COMMIT")
+        except sqlite3.Error as failure:
+            self._database.translate(failure)
+        finally:
+            try:
+                if writer.in_transaction:
+                    writer.execute("ROLLBACK")
+            finally:
+                self._current.gate.leave()
+        self._database.translate(error)
+
+
+def _weakly(method: Callable[[], None]) -> Callable[[], None]:
+    """The method as a hook that does not keep its object alive."""
+    reference = weakref.WeakMethod(method)
+    return lambda: call() if (call := reference()) else None

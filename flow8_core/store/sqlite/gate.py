@@ -10,8 +10,6 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from flow8_core.errors import StoreUnavailable
@@ -22,31 +20,38 @@ _LONGEST_PAUSE_S = 0.001
 
 
 class Gate:
-    """A process-wide lock, then an flock on a file beside the database. Not reentrant. Made anew after a fork."""
+    """A process-wide lock, then an flock on a file beside the database. Not reentrant, and of no use after a fork."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._threads = threading.Lock()
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
 
-    @contextmanager
-    def entered(self) -> Iterator[None]:
-        """Hold the gate. Raises `StoreUnavailable` where it does not open within `PATIENCE_S` seconds."""
+    def enter(self) -> bool:
+        """Take the gate; False where it has been closed. Raises `StoreUnavailable` after `PATIENCE_S` seconds."""
         until = time.monotonic() + PATIENCE_S
         if not self._threads.acquire(timeout=PATIENCE_S):
             raise self._stuck()
         try:
-            self._lock_file(until)
-            try:
-                yield
-            finally:
-                fcntl.flock(self._file, fcntl.LOCK_UN)
-        finally:
+            if self._file >= 0:
+                self._lock_file(until)
+                return True
+        except BaseException:
             self._threads.release()
+            raise
+        self._threads.release()
+        return False
+
+    def leave(self) -> None:
+        """Let the next one in."""
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+        self._threads.release()
 
     def close(self) -> None:
-        """Give the file back."""
-        os.close(self._file)
+        """Leave for good: whoever waits is told so."""
+        os.close(self._file)  # which unlocks it
+        self._file = -1
+        self._threads.release()
 
     def _lock_file(self, until: float) -> None:
         pause = _FIRST_PAUSE_S

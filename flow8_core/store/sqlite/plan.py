@@ -65,11 +65,11 @@ def choose(collection: Collection, matcher: Matcher, sort: Sort) -> Plan:
     for condition in matcher.conditions:
         by_path.setdefault(condition.path, []).append(condition)
     total = len(matcher.conditions) + len(matcher.alternatives)
+    by_id = _Terms()
     if "_id" in by_path:
-        terms = _Terms()
-        _add_column(terms, "d.id", by_path["_id"])
-        if terms.bound:
-            return _by_id(collection, terms, sort, total)
+        _add_column(by_id, "d.id", by_path["_id"])
+        if by_id.bound:
+            return _by_id(collection, by_id, sort, total)
     best: tuple[tuple[int, ...], IndexTable, _Terms, str | None] | None = None
     for index in collection.indexes:
         first = index.index.keys[0][0]
@@ -82,7 +82,7 @@ def choose(collection: Collection, matcher: Matcher, sort: Sort) -> Plan:
             best = (score, index, terms, order)
     if best is not None:
         return _by_index(collection, best[1], best[2], best[3], total)
-    return _by_id(collection, _Terms(), sort, total)
+    return _by_id(collection, by_id, sort, total)
 
 
 def _by_id(collection: Collection, terms: _Terms, sort: Sort, total: int) -> Plan:

@@ -105,17 +105,13 @@ class SqliteStore:
 
     @contextmanager
     def _reading(self, name: str) -> Iterator[tuple[sqlite3.Connection, Collection | None]]:
-        """One snapshot, and the collection as this process last saw it: of what others changed, a reader misses
-        nothing but the use of a new index."""
+        """One snapshot, and the collection in it: another process may have replaced an index."""
         catalogue.check_name(name)
         with self._database.reading() as connection:
-            connection.execute("BEGIN")
-            try:
-                if name not in self._catalogue.collections:
-                    self._catalogue = catalogue.read(connection)
-                yield connection, self._catalogue.collections.get(name)
-            finally:
-                connection.execute("COMMIT")
+            seen = self._catalogue
+            if name not in seen.collections or seen.version != catalogue.version_of(connection):
+                self._catalogue = seen = catalogue.read(connection)
+            yield connection, seen.collections.get(name)
 
     @contextmanager
     def _writing(self, *names: str) -> Iterator[_Transaction]:

@@ -7,6 +7,7 @@ is the status as text.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from flow8_modules.integrations.s3.transport import S3, Account
 
 SERVICE = "s3"
+_REGION_NAME = re.compile(r"[a-z0-9-]{1,40}")
 
 
 class WriteConflict(errors.Conflict):
@@ -124,8 +126,11 @@ def _account(config: Mapping[str, Any]) -> Account:
         raise errors.InvalidCredentials(
             "The storage component has no access key: store both parts of it.", service=SERVICE
         )
+    region = str(config.get("region") or "us-east-1")
+    if not _REGION_NAME.fullmatch(region):
+        raise errors.ValidationFailed("The storage component's region is no name of one.", path="config.region")
     return Account(
-        region=str(config.get("region") or "us-east-1"),
+        region=region,
         endpoint=str(config["endpoint"]) if config.get("endpoint") else None,
         access_key_id=key_id,
         secret_access_key=secret,

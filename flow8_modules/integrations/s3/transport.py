@@ -67,7 +67,7 @@ class S3:
     """A botocore S3 client for one account. Thread-safe: what belongs to one call is kept for its thread."""
 
     def __init__(self, account: Account, *, session: Session, egress: Egress) -> None:
-        self._account = account
+        self._hosts = account.hosts
         self._egress = egress
         self._call = threading.local()
         self.api = cast(
@@ -91,11 +91,12 @@ class S3:
     @contextmanager
     def calling(self, deadline: Deadline) -> Iterator[S3Client]:
         """The client, for this thread's calls until `deadline`."""
+        before = getattr(self._call, "deadline", None)
         self._call.deadline = deadline
         try:
             yield self.api
         finally:
-            del self._call.deadline
+            self._call.deadline = before
 
     def _send(self, request: AWSPreparedRequest, **_: Any) -> AWSResponse:
         """botocore's before-send hook: the request through the egress. Its errors come out of the call as they are."""
@@ -105,7 +106,7 @@ class S3:
             headers=dict(request.headers),
             body=cast("Any", request.body),
             deadline=self._call.deadline,
-            hosts=self._account.hosts,
+            hosts=self._hosts,
             max_bytes=MAX_ANSWER,
         )
         return AWSResponse(answer.url, answer.status, cast("Any", answer.headers), _Body(answer.body))

@@ -1,0 +1,313 @@
+"""A refresh that is broken off at any point: by its process dying, stopping or failing, the network, or the store."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from credentials import refresh
+from credentials.grants import COLLECTION
+from credentials.refresh import Refresher
+from credentials.refresh_claims import LEASE_S
+from credentials.vault import Vault
+from flow8_core import crashpoints, errors
+from flow8_core.store import Store
+from tests.counterparts.token_server import Answer, Loopback, TokenServer
+from tests.credentials.desk import Desk, open_desk
+from tests.credentials.holders import errand, send
+from tests.processes import until
+
+POINTS = [name for name in crashpoints.registered() if name.startswith("refresh.")]
+BEFORE_SENDING = {refresh.CLAIMED}
+DURABLE = {refresh.KEPT, refresh.STORED}
+LONG_AFTER_S = LEASE_S + 1
+
+
+@pytest.fixture(params=["single_use"])
+def replay(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def desk(
+    tmp_path: Path, vault: Vault, token_server: TokenServer, loopback_tls: Loopback, replay: str
+) -> Iterator[Desk]:
+    acme = {"replay": replay, "grace_s": 200 if replay == "grace" else 0}
+    token_server.policy = replay  # type: ignore[assignment]
+    with open_desk(tmp_path, vault, token_server, loopback_tls.ca_file, **acme) as desk:
+        yield desk
+    crashpoints.arm("")
+
+
+def broken_off(desk: Desk, link: Any, point: str) -> None:
+    """A refresh that fails at a point as if the process had died there; the claim stays."""
+    crashpoints.arm(f"{point}:raise")
+    with pytest.raises(crashpoints.CrashPointReached):
+        desk.refresher.fresh(link, deadline=desk.soon)
+    crashpoints.arm("")
+
+
+def test_all_points_of_a_refresh_are_known() -> None:
+    assert set(POINTS) == {refresh.CLAIMED, refresh.SENT, refresh.RECEIVED, refresh.KEPT, refresh.STORED}
+
+
+@pytest.mark.parametrize("replay", ["reusable", "grace", "single_use"], indirect=True)
+@pytest.mark.parametrize("point", POINTS)
+def test_a_refresh_broken_off_at_any_point_is_made_good_where_that_is_possible(
+    desk: Desk, point: str, replay: str
+) -> None:
+    link = desk.link(expires_in=-10)
+
+    broken_off(desk, link, point)
+    desk.clock.advance(LONG_AFTER_S)
+
+    unavoidable = replay == "single_use" and point in (refresh.SENT, refresh.RECEIVED)
+    if unavoidable:
+        with pytest.raises(errors.InvalidGrant, match="broke off"):
+            desk.refresher.fresh(desk.now(link), deadline=desk.soon)
+        assert desk.now(link).status_reason == "refresh_outcome_lost"
+        assert desk.actions()[-1] == "integration_needs_reconnect"
+    else:
+        fresh = desk.refresher.fresh(desk.now(link), deadline=desk.soon)
+        assert fresh.generation == 2
+        assert desk.server.alive(desk.refresh_token(link))
+    assert len(desk.server.token_calls) == 1 + (point not in DURABLE | BEFORE_SENDING)
+
+
+@pytest.mark.parametrize("point", [refresh.CLAIMED, refresh.SENT, refresh.RECEIVED])
+def test_while_a_dead_holders_lease_lasts_nobody_sends_its_token(desk: Desk, point: str) -> None:
+    link = desk.link(expires_in=-10)
+    broken_off(desk, link, point)
+    calls = len(desk.server.token_calls)
+
+    with pytest.raises(errors.RefreshBusy):
+        desk.refresher.fresh(desk.now(link), deadline=desk.soon)
+
+    assert len(desk.server.token_calls) == calls
+
+
+def test_a_reply_that_was_kept_is_read_by_the_next_at_once(desk: Desk) -> None:
+    link = desk.link(expires_in=-10)
+    broken_off(desk, link, refresh.KEPT)
+
+    fresh = desk.refresher.fresh(desk.now(link), deadline=desk.soon)
+
+    assert fresh.generation == 2
+    assert fresh.document["issued_at"] == desk.store.now()
+    assert len(desk.server.token_calls) == 1
+
+
+def test_what_is_kept_of_a_reply_cannot_be_read_in_the_store(desk: Desk) -> None:
+    link = desk.link(expires_in=-10)
+    broken_off(desk, link, refresh.KEPT)
+
+    kept = desk.document(link)["refresh"]["reply"]
+
+    assert kept["encrypted"] is True
+    assert "access_token" not in str(kept)
+
+
+@pytest.mark.parametrize("point", [refresh.SENT, refresh.RECEIVED])
+def test_an_unknown_outcome_is_gambled_on_only_when_the_old_token_is_over(desk: Desk, point: str) -> None:
+    link = desk.link(expires_in=600)
+    broken_off(desk, link, point)
+    desk.clock.advance(LONG_AFTER_S)
+
+    early = desk.refresher.fresh(desk.now(link), deadline=desk.soon)
+
+    assert early.open("access_token").reveal() == "access-token-0"
+    assert len(desk.server.token_calls) == 1
+    desk.clock.advance(600 - LONG_AFTER_S - 59)
+    with pytest.raises(errors.InvalidGrant):
+        desk.refresher.fresh(desk.now(link), deadline=desk.soon)
+    assert len(desk.server.token_calls) == 2
+    assert desk.now(link).status_reason == "refresh_outcome_lost"
+
+
+def test_an_unknown_outcome_that_was_none_ends_well(desk: Desk) -> None:
+    link = desk.link(expires_in=600)
+    broken_off(desk, link, refresh.CLAIMED)
+    desk.clock.advance(600)
+
+    fresh = desk.refresher.fresh(desk.now(link), deadline=desk.soon)
+
+    assert fresh.generation == 2
+    assert len(desk.server.token_calls) == 1
+
+
+@pytest.mark.parametrize("replay", ["reusable", "grace", "single_use"], indirect=True)
+def test_an_answer_that_was_dropped_after_the_provider_acted(desk: Desk, replay: str) -> None:
+    link = desk.link(expires_in=600)
+    desk.server.script.append(Answer(commit=True, drop=True))
+
+    used = desk.refresher.fresh(link, deadline=desk.soon)
+
+    assert used.open("access_token").reveal() == "access-token-0"
+    desk.clock.advance(10)
+    again = desk.refresher.fresh(desk.now(link), deadline=desk.soon)
+    assert again.generation == (1 if replay == "single_use" else 2)
+    assert len(desk.server.token_calls) == (1 if replay == "single_use" else 2)
+
+
+@pytest.mark.parametrize("replay", ["grace"], indirect=True)
+def test_a_grace_that_is_over_is_not_relied_on(desk: Desk) -> None:
+    link = desk.link(expires_in=600)
+    broken_off(desk, link, refresh.RECEIVED)
+    desk.clock.advance(201)
+
+    assert desk.refresher.fresh(desk.now(link), deadline=desk.soon).generation == 1
+    assert len(desk.server.token_calls) == 1
+
+
+def test_a_provider_that_is_down_at_the_end_does_not_turn_doubt_into_death(desk: Desk) -> None:
+    link = desk.link(expires_in=-10)
+    broken_off(desk, link, refresh.CLAIMED)
+    desk.clock.advance(LONG_AFTER_S)
+    desk.server.script.append(Answer(503))
+    desk.server.script.append(Answer(drop=True))
+    for _ in range(2):
+        with pytest.raises(errors.ProviderUnavailable):
+            desk.refresher.fresh(desk.now(link), deadline=desk.soon)
+        desk.clock.advance(60)
+
+    fresh = desk.refresher.fresh(desk.now(link), deadline=desk.soon)
+
+    assert fresh.generation == 2
+    assert desk.server.alive(desk.refresh_token(link))
+
+
+def test_a_reply_that_cannot_be_read_is_not_tried_for_ever(desk: Desk) -> None:
+    link = desk.link(expires_in=-10)
+    broken_off(desk, link, refresh.KEPT)
+    desk.set(link, refresh__reply__ciphertext="AAAA")
+
+    with pytest.raises(errors.InvalidGrant):
+        desk.refresher.fresh(desk.now(link), deadline=desk.soon)
+
+    assert desk.now(link).status_reason == "refresh_outcome_lost"
+
+
+# --- the store
+
+
+class FlakyStore:
+    """A store that is away for some writes of links after the provider has answered, before or after doing them."""
+
+    def __init__(self, store: Store, server: TokenServer) -> None:
+        self._store = store
+        self._server = server
+        self.away = 0
+        self.lose: Literal["request", "answer"] = "request"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def update(self, collection: str, filter: Any, update: Any, **options: Any) -> Any:  # noqa: A002
+        if collection == COLLECTION and self._server.token_calls and self.away > 0:
+            self.away -= 1
+            if self.lose == "answer":
+                self._store.update(collection, filter, update, **options)
+            raise errors.StoreUnavailable("The store is away.")
+        return self._store.update(collection, filter, update, **options)
+
+
+@pytest.mark.parametrize("lose", ["request", "answer"])
+@pytest.mark.parametrize("away", [1, 2, 5])
+def test_a_store_that_is_away_for_a_moment_costs_no_token(desk: Desk, away: int, lose: Any) -> None:
+    link = desk.link(expires_in=-10)
+    flaky = FlakyStore(desk.store, desk.server)
+    flaky.away, flaky.lose = away, lose
+    refresher = Refresher(flaky, desk.vault, desk.providers, desk.egress, pause=desk.pauses.append)  # type: ignore[arg-type]
+
+    fresh = refresher.fresh(link, deadline=desk.soon)
+
+    assert fresh.generation == 2
+    assert desk.server.alive(desk.refresh_token(link))
+    assert desk.server.revoked == []
+    assert len(desk.server.token_calls) == 1
+
+
+def test_a_store_that_stays_away_hands_out_no_token_that_nobody_keeps(desk: Desk) -> None:
+    link = desk.link(expires_in=600)
+    flaky = FlakyStore(desk.store, desk.server)
+    flaky.away = 10_000
+    refresher = Refresher(flaky, desk.vault, desk.providers, desk.egress, pause=desk.pauses.append)  # type: ignore[arg-type]
+
+    with pytest.raises(errors.StoreUnavailable):
+        refresher.fresh(link, deadline=desk.soon)
+
+    assert desk.now(link).generation == 1
+    assert sum(desk.pauses) < LEASE_S / 2
+
+
+# --- processes
+
+
+@pytest.fixture
+def shared(tmp_path: Path, vault: Vault, token_server: TokenServer, loopback_tls: Loopback) -> Iterator[Desk]:
+    """A desk whose time other processes share."""
+    with open_desk(tmp_path, vault, token_server, loopback_tls.ca_file, shared_clock=True) as desk:
+        yield desk
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_process_killed_at_a_point_leaves_what_the_next_can_go_on_with(
+    shared: Desk, tmp_path: Path, loopback_tls: Loopback, point: str
+) -> None:
+    link = shared.link(expires_in=-10)
+
+    process, outcome = send(errand(shared, link, tmp_path, loopback_tls.ca_file, crash_at=f"{point}:kill"))
+    process.join(20)
+
+    assert process.exitcode == -signal.SIGKILL
+    outcome.close()
+    shared.clock.advance(LONG_AFTER_S)
+    if point in (refresh.SENT, refresh.RECEIVED):
+        with pytest.raises(errors.InvalidGrant, match="broke off"):
+            shared.refresher.fresh(shared.now(link), deadline=shared.soon)
+    else:
+        assert shared.refresher.fresh(shared.now(link), deadline=shared.soon).generation == 2
+        assert shared.server.alive(shared.refresh_token(link))
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_process_stopped_at_a_point_and_resumed_after_its_lease_does_no_harm(
+    shared: Desk, tmp_path: Path, loopback_tls: Loopback, point: str
+) -> None:
+    shared.server.policy = "family"
+    link = shared.link(expires_in=-10)
+    process, outcome = send(errand(shared, link, tmp_path, loopback_tls.ca_file, crash_at=f"{point}:stop"))
+    assert process.pid is not None
+    until(lambda: _stopped(process.pid), f"the stop at {point}")
+    shared.clock.advance(LONG_AFTER_S)
+
+    taken_over = _fresh_or_code(shared, link)
+    os.kill(process.pid, signal.SIGCONT)
+    code, _ = outcome.recv()
+    process.join(20)
+
+    outcome.close()
+    if point in (refresh.SENT, refresh.RECEIVED):
+        # the resumed holder lands the tokens that only it has; a family, though, is dead once its old token was replayed
+        assert (taken_over, code) == ("invalid_grant", "fresh")
+    else:
+        assert (taken_over, code) == ("fresh", "fresh")
+        assert shared.server.alive(shared.refresh_token(link))
+    assert shared.now(link).status == "active"
+
+
+def _stopped(pid: int | None) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+def _fresh_or_code(desk: Desk, link: Any) -> str:
+    try:
+        desk.refresher.fresh(desk.now(link), deadline=desk.soon)
+    except errors.Flow8Error as error:
+        return error.code
+    return "fresh"

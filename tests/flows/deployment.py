@@ -1,0 +1,157 @@
+"""A whole deployment for a test: a store, a broker, the laboratory as the vendors, and real worker processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from bson import ObjectId
+
+from credentials.kdf import generate
+from flow8_lab.client import Lab
+from flow8_runtime.door import Door
+from flow8_runtime.platform import Foundation, Platform
+from tests import processes
+
+SCOPES = {"slack": ["chat:write"], "microsoft": ["Calendars.ReadWrite", "User.Read", "openid", "profile", "email"]}
+
+
+@dataclass
+class Worker:
+    """A `flow8 worker` with its pool processes, in a process group of its own."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def signal_all(self, number: int) -> None:
+        """Send a signal to the parent and all its children at once."""
+        os.killpg(self.process.pid, number)
+
+    def kill(self) -> None:
+        """kill -9 of everything."""
+        if self.process.poll() is None:
+            self.signal_all(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM to the parent, as a supervisor sends it; the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(20)
+
+    def children(self) -> list[int]:
+        """The pool processes."""
+        task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in task.read_text().split()] if task.exists() else []
+
+    def stopped(self) -> bool:
+        """Whether some pool process has stopped itself (a crash point armed with `stop`)."""
+        return any(_state(pid) == "T" for pid in self.children())
+
+
+@dataclass
+class Deployment:
+    """Settings in a folder, and what was started on them."""
+
+    folder: Path
+    lab: Lab
+    environ: dict[str, str]
+    workers: list[Worker] = field(default_factory=list)
+    company_id: ObjectId = field(default_factory=ObjectId)
+    user_id: ObjectId = field(default_factory=ObjectId)
+
+    def __post_init__(self) -> None:
+        self.platform = Platform(Foundation.lay(self.environ, self.folder))
+        self.door = Door(self.platform)
+
+    def connect(self, *services: str, **lifetimes: int) -> dict[str, str]:
+        """Links by import, as if connected elsewhere: ids by service. `slack=61` gives a token 61 seconds to live."""
+        links = {}
+        for service in services:
+            line = self.lab.grant(service, scopes=SCOPES[service], **({"expires_in": lifetimes[service]} if service in lifetimes else {}))
+            answer = self.flow8("link", "import", "-", "--json", text=json.dumps(line) + "\n")
+            links[service] = answer["links"][0]["id"]
+        return links
+
+    def add_s3(self) -> str:
+        """The laboratory's S3 as the company's default storage: the component's id."""
+        s3 = self.lab.services["s3"]
+        config = {name: s3[name] for name in ("bucket", "region", "endpoint", "access_key_id", "secret_access_key")}
+        body = {"name": "s3", "kind": "storage", "config": {"provider": "s3", **config}, "is_default": True}
+        return str(self.flow8("component", "add", "--file", "-", "--json", text=json.dumps(body))["id"])
+
+    def flow8(self, *arguments: str, text: str | None = None, exit_code: int = 0) -> Any:
+        """Run the `flow8` command as the company's user; the JSON document that it prints."""
+        who = {"FLOW8_COMPANY": str(self.company_id), "FLOW8_USER": str(self.user_id)}
+        done = subprocess.run(
+            [sys.executable, "-m", "flow8_cli.main", *arguments],
+            input=text, env={**self.environ, **who}, cwd=self.folder, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == exit_code, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return json.loads(done.stdout)
+
+    def start_worker(self, *, crash_at: str = "", processes_: int = 1) -> Worker:
+        """A worker; it is listening when this returns."""
+        log = self.folder / f"worker-{len(self.workers)}.log"
+        environ = {**self.environ, "FLOW8_CRASH_AT": crash_at}
+        argv = [sys.executable, "-m", "flow8_cli.main", "worker", "--processes", str(processes_)]
+        with log.open("ab") as sink:
+            process = subprocess.Popen(
+                argv, env=environ, cwd=self.folder, stdout=sink, stderr=sink, start_new_session=True
+            )
+        worker = Worker(process, log)
+        self.workers.append(worker)
+        processes.until(lambda: self._ready(worker), f"a ready worker ({log})")
+        return worker
+
+    def submit(self, definition: dict[str, Any], args: dict[str, Any] | None = None) -> ObjectId:
+        """Hand in a play."""
+        return self.door.submit(definition, args, company_id=self.company_id, user_id=self.user_id)
+
+    def wait(self, play_id: ObjectId, *, timeout: float = 30.0) -> dict[str, Any]:
+        """The play once it is over."""
+        play = self.door.wait(play_id, company_id=self.company_id, timeout=timeout)
+        assert play["status"] not in ("NEW", "RUN"), (play, *[worker.log.read_text()[-3000:] for worker in self.workers])
+        return play
+
+    def close(self) -> None:
+        """End everything."""
+        for worker in self.workers:
+            worker.kill()
+        self.door.close()
+
+    def _ready(self, worker: Worker) -> bool:
+        assert worker.process.poll() is None, worker.log.read_text()[-3000:]
+        return "ready" in worker.log.read_text()
+
+
+def deploy(folder: Path, lab: Lab, *, store: str, broker: str, **settings: Any) -> Deployment:
+    """A deployment on this store and broker, with fresh keys."""
+    secret, salt = generate()
+    config = {
+        "public_url": f"http://127.0.0.1:{processes.free_port()}",
+        "home": str(folder / "home"),
+        "store": store,
+        "broker": broker,
+        "oauth2": lab.oauth2,
+        "services": {name: lab.services[name] for name in ("slack", "microsoft")},
+        "egress": lab.egress,
+        **settings,
+    }
+    (folder / "flow8.yaml").write_text(yaml.safe_dump(config))
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("FLOW8_", "ENC_", "ENV_"))}
+    keys = {"ENC_KEY_SECRET": secret, "ENV_KEY_SALT": salt, "FLOW8_CONFIG": str(folder / "flow8.yaml")}
+    return Deployment(folder, lab, {**inherited, **keys})
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
