@@ -31,6 +31,11 @@ _stop = mmap.mmap(-1, 1)
 _process: list[WorkerProcess] = []
 
 
+@signals.setup_logging.connect
+def keep_our_logging(**_: Any) -> None:
+    """Celery's own handlers do not redact; a receiver keeps it from adding any."""
+
+
 @signals.worker_process_init.connect
 def start(**_: Any) -> None:
     """In each child, after the fork."""

@@ -65,7 +65,8 @@ class Vendor(asyncio.Protocol):
                 body, extra = b"", b'ETag: "d41d8cd98f00b204e9800998ecf8427e"\r\n'
         with contextlib.suppress(OSError):
             self.transport.write(
-                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s" % (extra, len(body), body)
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s"
+                % (extra, len(body), body)
             )
 
 

@@ -52,7 +52,7 @@ def unusable(link: Link) -> Flow8Error | None:
             reason = _REASONS.get(link.status_reason or "", "the provider refuses it")
             return InvalidGrant(
                 f"The {service} link {link_id} needs to be reconnected: {reason}. Reconnect it with "
-                f"`flow8 link connect {service} --link {link_id}`, signed in as the same account.",
+                f"`flow8 link connect {service} --reconnect {link_id}`, signed in as the same account.",
                 service=service,
                 link_id=link_id,
                 provider_code=link.status_reason,

@@ -92,16 +92,20 @@ class Resolver:
         Raises `AccessDenied` where there is none, `Conflict` naming both where two could be meant, `InsufficientScope`
         naming what lacks, and what `Refresher.fresh` raises.
         """
-        if link_id is not None:
-            link = self._named(company_id, user_id, service, link_id)
-        else:
-            link = self._chosen(company_id, user_id, service)
+        link = self.choose(company_id=company_id, user_id=user_id, service=service, link_id=link_id)
         granted = link.scopes
         if not scopes <= granted:
             missing = self._providers.get(link.service).scopes.missing(scopes, granted)
             if missing:
                 raise link_errors.lacks_scopes(link, missing)
         return self._access(link, deadline, force=False)
+
+    def choose(self, *, company_id: ObjectId, user_id: ObjectId, service: str | None, link_id: str | None) -> Link:
+        """Which link a step would get, without opening or refreshing it; perhaps one that is not active. Raises
+        `AccessDenied` and `Conflict` as `link` does."""
+        if link_id is not None:
+            return self._named(company_id, user_id, service, link_id)
+        return self._default(company_id, user_id, service)
 
     def renew(self, access: LinkAccess, *, deadline: Deadline) -> LinkAccess:
         """The link again, with another access token than the one that the vendor has just refused. Raises what
@@ -142,7 +146,7 @@ class Resolver:
             )
         return link
 
-    def _chosen(self, company_id: ObjectId, user_id: ObjectId, service: str | None) -> Link:
+    def _default(self, company_id: ObjectId, user_id: ObjectId, service: str | None) -> Link:
         if service is None:
             raise AccessDenied("The step works with a link of any service; name one in its link_id.")
         links = Links(self._store, self._vault, company_id)

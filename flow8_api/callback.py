@@ -34,11 +34,14 @@ PAGE = """<!doctype html>
 <style>
 body {{ font: 17px/1.5 system-ui, sans-serif; margin: 0; min-height: 100vh; display: grid; place-items: center;
        background: #f5f6f8; color: #1c2430 }}
-main {{ background: #fff; border-radius: 14px; padding: 2.5rem 3rem; max-width: 30rem; box-shadow: 0 8px 30px #1c243014 }}
+main {{ background: #fff; border-radius: 14px; padding: 2.5rem 3rem; max-width: 30rem;
+       box-shadow: 0 8px 30px #1c243014 }}
 h1 {{ font-size: 1.4rem; margin: 0 0 .5rem }} p {{ margin: .3rem 0; color: #4a5565 }}
 .mark {{ font-size: 2rem; color: {colour} }}
-@media (prefers-color-scheme: dark) {{ body {{ background: #12161c; color: #e8ecf2 }} main {{ background: #1b212a }} p {{ color: #a3adbb }} }}
-</style></head><body><main><div class="mark" aria-hidden="true">{mark}</div><h1>{title}</h1><p>{text}</p></main></body></html>"""
+@media (prefers-color-scheme: dark) {{ body {{ background: #12161c; color: #e8ecf2 }}
+       main {{ background: #1b212a }} p {{ color: #a3adbb }} }}
+</style></head>
+<body><main><div class="mark" aria-hidden="true">{mark}</div><h1>{title}</h1><p>{text}</p></main></body></html>"""
 
 
 @router.api_route("/auth/callback", methods=["GET", "HEAD"])
@@ -56,7 +59,10 @@ def callback(request: Request, service: str | None = None) -> Response:
         heard(error)
         return _page("Not connected", error.message, mark="!", colour="#c2410c", status=_status(error))
     return _page(
-        f"{link.service.capitalize()} is connected", "You can close this window and go back to flow8.", mark="✓", colour="#15803d"
+        f"{link.service.capitalize()} is connected",
+        "You can close this window and go back to flow8.",
+        mark="✓",
+        colour="#15803d",
     )
 
 

@@ -100,7 +100,13 @@ def _server(session: Session, waiting: Waiting) -> Any:
     from flow8_api.app import make_app
 
     return uvicorn.Server(
-        uvicorn.Config(make_app(session.platform, heard=waiting.hear), log_config=None, access_log=False, server_header=False, lifespan="off")
+        uvicorn.Config(
+            make_app(session.platform, heard=waiting.hear),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+        )
     )
 
 
@@ -117,6 +123,6 @@ def _require_our_api(session: Session) -> None:
     except (URLError, OSError, ValueError, AttributeError):
         ours = False
     if not ours:
-        raise ValidationFailed(f"Port {port} is taken by another program; free it, or change public_url.", path="public_url")
-
-
+        raise ValidationFailed(
+            f"Port {port} is taken by another program; free it, or change public_url.", path="public_url"
+        )

@@ -15,13 +15,18 @@ GRACE_S = 10.0
 
 
 def start(
-    arguments: list[str], *, environ: Mapping[str, str], cwd: Path | None = None, log: Path | None = None, piped: bool = False
+    arguments: list[str],
+    *,
+    environ: Mapping[str, str],
+    cwd: Path | None = None,
+    log: Path | None = None,
+    piped: bool = False,
 ) -> subprocess.Popen[str]:
     """Start `python -m ARGUMENTS` as a child that dies with this process. Call it from the main thread: the kernel
     counts a thread's end as the parent's death. Its stderr goes to `log`, or to ours."""
     stderr = log.open("a") if log else None
     try:
-        return subprocess.Popen(
+        return subprocess.Popen(  # noqa: S603  # our own interpreter and module
             [sys.executable, "-m", *arguments],
             env=dict(environ),
             cwd=cwd,

@@ -16,9 +16,13 @@ app = typer.Typer(help="Components: configuration with API keys, one kind a purp
 
 @app.command("add")
 def add(
-    file: Annotated[str | None, typer.Option("--file", help="The body {name, kind, config} as JSON; - for stdin.")] = None,
+    file: Annotated[
+        str | None, typer.Option("--file", help="The body {name, kind, config} as JSON; - for stdin.")
+    ] = None,
     name: Annotated[str | None, typer.Option("--name", help="Name, unique in the company.")] = None,
-    kind: Annotated[str | None, typer.Option("--kind", help="storage, ai, db, request, console, email or file_transfer.")] = None,
+    kind: Annotated[
+        str | None, typer.Option("--kind", help="storage, ai, db, request, console, email or file_transfer.")
+    ] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="A setting that is no secret: NAME=VALUE.")] = None,
     secret: Annotated[list[str] | None, typer.Option("--secret", help="Ask for this secret: its NAME alone.")] = None,
     default: Annotated[bool, typer.Option("--default", help="Make it the default of its kind.")] = False,
@@ -48,7 +52,9 @@ def add(
         if as_json:
             output.document(answer)
             return
-        output.table(["id", "name", "kind", "default"], [[answer["id"], answer["name"], answer["kind"], answer["is_default"]]])
+        output.table(
+            ["id", "name", "kind", "default"], [[answer["id"], answer["name"], answer["kind"], answer["is_default"]]]
+        )
         for warning in answer.get("warnings", ()):
             output.say(f"[yellow]note[/yellow] {warning}")
 
@@ -74,6 +80,17 @@ def show(component_id: str, as_json: Json = False, company: Company = None, user
             output.document(found)
         else:
             output.table(["field", "value"], [[name, _plain(value)] for name, value in found.items()])
+
+
+@app.command("default")
+def default_component(component_id: str, as_json: Json = False, company: Company = None, user: User = None) -> None:
+    """Make a component the default of its kind."""
+    with reporting(as_json=as_json) as output, opened(company=company, user=user) as session:
+        answer = session.platform.components(session.company_id, user_id=session.user_id).set_default(component_id)
+        if as_json:
+            output.document(answer)
+        else:
+            output.say(f"{answer['name']} is now the default of kind {answer['kind']}.")
 
 
 @app.command("rm")

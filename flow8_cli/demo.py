@@ -69,11 +69,13 @@ class _Demo:
         from flow8_lab.client import start
 
         lab = self._stack.enter_context(start("--auto-approve"))
-        self._tell("laboratory", f"Slack, Microsoft, a web service and S3 (moto) on loopback; control {lab.control_url}")
+        self._tell(
+            "laboratory", f"Slack, Microsoft, a web service and S3 (moto) on loopback; control {lab.control_url}"
+        )
         door, session = self._open(lab)
         self._connect(lab, session)
         self._store_keys(lab, session)
-        self._start_worker(door)
+        self._start_worker()
         described = self._run(flow, lab, door, session, timeout)
         effects = {vendor: lab.effects(vendor) for vendor in VENDORS}
         if not self._output.as_json:
@@ -106,7 +108,9 @@ class _Demo:
             "egress": lab.egress,
         }
         (self._folder / "flow8.yaml").write_text(yaml.safe_dump(settings))
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("FLOW8_", "ENC_", "ENV_KEY"))}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("FLOW8_", "ENC_", "ENV_KEY"))
+        }
         self._environment = {**inherited, "FLOW8_CONFIG": str(self._folder / "flow8.yaml")}
         return self._environment
 
@@ -133,7 +137,7 @@ class _Demo:
         )
         self._tell("component demo-s3", "S3 keys sealed; no answer will ever show them")
 
-    def _start_worker(self, door: Door) -> None:
+    def _start_worker(self) -> None:
         log = self._folder / "worker.log"
         child = children.start(["flow8_cli.main", "worker"], environ=self._environment, cwd=self._folder, log=log)
         self._stack.callback(children.stop, child)
@@ -143,7 +147,11 @@ class _Demo:
         from flow8_cli.run import follow
         from flow8_runtime.definition import Flow
 
-        args = {"billing_url": lab.services["web"]["base_url"], "invoice": "001", "bucket": lab.services["s3"]["bucket"]}
+        args = {
+            "billing_url": lab.services["web"]["base_url"],
+            "invoice": "001",
+            "bucket": lab.services["s3"]["bucket"],
+        }
         definition = Flow.load(flow)
         play_id = door.submit(definition, args, company_id=session.company_id, user_id=session.user_id)
         self._tell("play", f"{definition.name}: {len(definition.steps)} steps are in the ledger")
@@ -157,7 +165,9 @@ class _Demo:
         return described
 
     def _show_effects(self, effects: dict[str, dict[str, Any]]) -> None:
-        rows = [[vendor, seen["count"], _landed(item)] for vendor, seen in effects.items() for item in seen["items"] or [{}]]
+        rows = [
+            [vendor, seen["count"], _landed(item)] for vendor, seen in effects.items() for item in seen["items"] or [{}]
+        ]
         self._output.table(["vendor", "effects", "what landed"], rows, title="What landed")
 
     def _look_for_secrets(self, lab: Lab, door: Door) -> int:
@@ -168,7 +178,9 @@ class _Demo:
         places.append(door.broker_dump())
         found = sum(secret in place for secret in secrets for place in places)
         verdict = "none is readable" if not found else f"[red]{found} are readable[/red]"
-        self._tell("secrets", f"{len(secrets)} were given out; looked into {len(files) + 1} files and the broker: {verdict}")
+        self._tell(
+            "secrets", f"{len(secrets)} were given out; looked into {len(files) + 1} files and the broker: {verdict}"
+        )
         return found
 
     def _tell(self, what: str, text: str) -> None:
@@ -179,7 +191,9 @@ class _Demo:
 
 def _landed(item: dict[str, Any]) -> str:
     detail = item.get("detail", item)
-    return ", ".join(f"{name}: {value}" for name, value in detail.items() if name not in ("at", "key", "operation"))[:300]
+    return ", ".join(f"{name}: {value}" for name, value in detail.items() if name not in ("at", "key", "operation"))[
+        :300
+    ]
 
 
 def _follow(url: str) -> None:

@@ -39,10 +39,18 @@ def check(as_json: Json = False) -> None:
             ring = platform.foundation.keyring
             assert ring is not None  # noqa: S101  # with_keys() has derived it
             ring.verify(platform.store)
-            answer = {"status": "ok", "kdf": platform.settings.keys.kdf, "primary": ring.primary.kid, "kids": list(ring.keys)}
+            answer = {
+                "status": "ok",
+                "kdf": platform.settings.keys.kdf,
+                "primary": ring.primary.kid,
+                "kids": list(ring.keys),
+            }
         finally:
             platform.close()
         if as_json:
             output.document(answer)
         else:
-            output.table(["status", "kdf", "primary key", "keys"], [[answer["status"], answer["kdf"], answer["primary"], ", ".join(ring.keys)]])
+            output.table(
+                ["status", "kdf", "primary key", "keys"],
+                [[answer["status"], answer["kdf"], answer["primary"], ", ".join(ring.keys)]],
+            )

@@ -13,7 +13,9 @@ from flow8_cli.session import Json
 
 def lab(
     as_json: Json = False,
-    with_s3: Annotated[bool, typer.Option("--s3/--no-s3", help="Run a real S3 server (moto) beside the vendors.")] = True,
+    with_s3: Annotated[
+        bool, typer.Option("--s3/--no-s3", help="Run a real S3 server (moto) beside the vendors.")
+    ] = True,
 ) -> None:
     """Run loopback Slack, Microsoft, a general web service and S3 until Ctrl-C. With --json the first line says where.
 

@@ -21,9 +21,13 @@ COLUMNS = ["id", "service", "status", "account", "scopes", "expires", "note"]
 def connect(
     service: Annotated[str, typer.Argument(help="slack, microsoft, or a server described in configuration.")],
     scope: Annotated[list[str] | None, typer.Option("--scope", help="Ask for this scope too; repeatable.")] = None,
-    reconnect: Annotated[str | None, typer.Option("--reconnect", metavar="LINK", help="Reconnect this link; it keeps its id.")] = None,
+    reconnect: Annotated[
+        str | None, typer.Option("--reconnect", metavar="LINK", help="Reconnect this link; it keeps its id.")
+    ] = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the address in a browser.")] = True,
-    timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds to wait for the browser to come back.")] = 600.0,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=1, help="Seconds to wait for the browser to come back.")
+    ] = 600.0,
     as_json: Json = False,
     company: Company = None,
     user: User = None,
@@ -62,7 +66,8 @@ def import_links(
 ) -> None:
     """Take over links from another system. They are sealed at once; all faults are told before anything is written.
 
-    A line: {service, access_token, refresh_token, token_expiry, scopes, provider_user_id, provider_user_email, metadata}
+    A line holds service, access_token, refresh_token, token_expiry, scopes, provider_user_id, provider_user_email and
+    metadata.
 
     Example: flow8 link import links.jsonl
     """
@@ -108,12 +113,12 @@ def show(link_id: str, as_json: Json = False, company: Company = None, user: Use
 
 
 @app.command("test")
-def test(link_id: str, as_json: Json = False, company: Company = None, user: User = None) -> None:
+def check_link(link_id: str, as_json: Json = False, company: Company = None, user: User = None) -> None:
     """Ask the vendor whether the link works: {status, service, latency_ms, token_valid, scopes_granted, user}."""
-    from flow8_runtime.connectivity import test_link
+    from flow8_runtime.connectivity import check_link as ask
 
     with reporting(as_json=as_json) as output, opened(company=company, user=user) as session:
-        answer = test_link(session.platform, company_id=session.company_id, link_id=link_id)
+        answer = ask(session.platform, company_id=session.company_id, link_id=link_id)
         if as_json:
             output.document(answer)
         else:

@@ -37,13 +37,18 @@ def modules(
         if as_json:
             output.document(described_one)
             return
-        output.console.print(f"[bold]{described_one['ref']}[/bold]  version {described_one['version']}  needs {_needs(described_one)}")
+        output.console.print(
+            f"[bold]{described_one['ref']}[/bold]  version {described_one['version']}  needs {_needs(described_one)}"
+        )
         output.console.print(described_one["description"], markup=False)
         properties = described_one["input_schema"].get("properties", {})
         required = set(described_one["input_schema"].get("required", ()))
         output.table(
             ["input", "required", "meaning"],
-            [[name, "yes" if name in required else "", value.get("description", "")] for name, value in properties.items()],
+            [
+                [name, "yes" if name in required else "", value.get("description", "")]
+                for name, value in properties.items()
+            ],
         )
         output.console.print("Example input and output:")
         for example in (described_one["args_example"], described_one["out_example"]):
@@ -58,5 +63,9 @@ def _needs(described: dict[str, object]) -> str:
 
 
 def _need(need: dict[str, object]) -> str:
-    name = f"link {need.get('service') or 'of any service'}" if need.get("type") == "link" else f"component {need.get('kind')}"
+    name = (
+        f"link {need.get('service') or 'of any service'}"
+        if need.get("type") == "link"
+        else f"component {need.get('kind')}"
+    )
     return f"{name} (optional)" if need.get("optional") else name

@@ -18,7 +18,8 @@ BAD_INPUT, FAILED = 2, 1
 STATUS_STYLE = {
     "DONE": "green", "done": "green", "active": "green", "ok": "green",
     "FAIL": "red", "failed": "red", "dead_letter": "red", "revoked": "red",
-    "outcome_unknown": "magenta", "parked": "yellow", "needs_reconnect": "yellow", "app_blocked": "yellow", "warning": "yellow",
+    "outcome_unknown": "magenta",
+    "parked": "yellow", "needs_reconnect": "yellow", "app_blocked": "yellow", "warning": "yellow",
     "calling": "cyan", "claimed": "cyan", "RUN": "cyan",
     "waiting": "dim", "queued": "dim", "filtered": "dim", "skipped": "dim", "cancelled": "dim",
 }  # fmt: skip

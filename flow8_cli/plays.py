@@ -63,5 +63,7 @@ def _why(step: dict[str, Any]) -> str:
 
 
 def _waiting(described: dict[str, Any]) -> str:
-    concerned = [step["name"] for step in described["steps"] if step["status"] not in ("done", "filtered", "skipped", "waiting")]
+    concerned = [
+        step["name"] for step in described["steps"] if step["status"] not in ("done", "filtered", "skipped", "waiting")
+    ]
     return ", ".join(concerned)

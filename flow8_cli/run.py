@@ -29,8 +29,12 @@ LOOK_S = 0.05
 def run(
     flow: Annotated[Path, typer.Argument(help="The flow, JSON or YAML.")],
     args_file: Annotated[str | None, typer.Option("--input", help="The play's arguments as JSON; - for stdin.")] = None,
-    file: Annotated[list[str] | None, typer.Option("--file", metavar="NAME=PATH", help="Put a file into the play's workspace.")] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Print the play's id and leave the work to workers.")] = False,
+    file: Annotated[
+        list[str] | None, typer.Option("--file", metavar="NAME=PATH", help="Put a file into the play's workspace.")
+    ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Print the play's id and leave the work to workers.")
+    ] = False,
     timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait for the play.")] = 300.0,
     as_json: Json = False,
     company: Company = None,
@@ -158,7 +162,9 @@ def play_table(described: dict[str, Any]) -> Any:
     from flow8_cli.output import styled
 
     columns, rows = steps_table(described)
-    table = Table(title=f"play {described['play_id']}  {styled(described['status'])}", title_justify="left", header_style="bold")
+    table = Table(
+        title=f"play {described['play_id']}  {styled(described['status'])}", title_justify="left", header_style="bold"
+    )
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:

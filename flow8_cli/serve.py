@@ -11,7 +11,9 @@ from flow8_cli.session import foundation, reporting
 
 def serve(
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Port; that of public_url by default.")] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", min=1, max=65535, help="Port; that of public_url by default.")
+    ] = None,
 ) -> None:
     """Serve the OAuth2 callback of `public_url`.
 

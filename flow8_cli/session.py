@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from flow8_runtime.platform import Foundation, Platform
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
-Company = Annotated[str | None, typer.Option("--company", envvar="FLOW8_COMPANY", help="Act for this company (its id).")]
+Company = Annotated[
+    str | None, typer.Option("--company", envvar="FLOW8_COMPANY", help="Act for this company (its id).")
+]
 User = Annotated[str | None, typer.Option("--user", envvar="FLOW8_USER", help="Act as this user (its id).")]
 
 

@@ -12,7 +12,9 @@ from flow8_cli.session import reporting
 
 def worker(
     queue: Annotated[list[str] | None, typer.Option("--queue", help="Serve this queue of steps; repeatable.")] = None,
-    processes: Annotated[int | None, typer.Option("--processes", min=1, max=256, help="Pool processes; one a core.")] = None,
+    processes: Annotated[
+        int | None, typer.Option("--processes", min=1, max=256, help="Pool processes; one a core.")
+    ] = None,
     log_level: Annotated[str, typer.Option("--log-level", help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
 ) -> None:
     """Run workers: they drain the ledger, sweep, and refresh what is due. SIGTERM lets what is in flight finish.

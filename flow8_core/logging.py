@@ -115,10 +115,10 @@ def configure(
 
 
 def handlers() -> Iterator[logging.Handler]:
-    """Every handler of this process, the one of last resort included."""
+    """Every handler of this process that writes, the one of last resort included."""
     loggers = [logging.getLogger(), *logging.root.manager.loggerDict.values()]
     seen = {handler for logger in loggers if isinstance(logger, logging.Logger) for handler in logger.handlers}
-    yield from seen
+    yield from (handler for handler in seen if type(handler) is not logging.NullHandler)
     if logging.lastResort is not None and logging.lastResort not in seen:
         yield logging.lastResort
 

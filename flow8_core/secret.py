@@ -24,6 +24,7 @@ class Secret:
 
     def reveal(self) -> str:
         """The text itself. Call it where it is handed to a vendor's client, and nowhere else."""
+        redaction.register(self._text)  # the registry forgets after hours; a secret in use is known again
         return self._text
 
     def __bool__(self) -> bool:

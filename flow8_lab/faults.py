@@ -23,8 +23,8 @@ class Fault:
 
     `operation` is a name ("chat.postMessage"), the start of one up to a dot ("token"), or "*". `times` None means
     until cleared; `skip` lets that many matching requests through first; of those after, every `every`-th fails.
-    `match` must occur in the body or the target. `delay_ms` passes before anything happens, `answer_delay_ms` between
-    the effect and the answer.
+    `match` must occur in the body or the target (of S3, which streams, in the target). `delay_ms` passes before
+    anything happens, `answer_delay_ms` between the effect and the answer.
     """
 
     service: str

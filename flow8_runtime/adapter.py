@@ -8,7 +8,7 @@ pages write `appId`, `args`, `ref`, `retry: {count, delayMs, backoffMultiplier, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 FLOW = {"flowlets": "steps"}
@@ -66,9 +66,12 @@ def respell(given: Mapping[str, Any], names: Mapping[str, str]) -> Spelled:
     return Spelled(values, spelling, tuple(twice))
 
 
-def jitter(value: Any) -> Any:
-    """flow8's `jitter: true` as a fraction; anything else as it stands."""
-    return (JITTER_TRUE if value else 0.0) if isinstance(value, bool) else value
+def with_fraction(retry: Spelled) -> Spelled:
+    """A retry policy whose `jitter: true` is a fraction."""
+    value = retry.values.get("jitter_fraction")
+    if not isinstance(value, bool):
+        return retry
+    return replace(retry, values={**retry.values, "jitter_fraction": JITTER_TRUE if value else 0.0})
 
 
 def without_equals(given: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -77,7 +77,7 @@ def make_app(broker_url: str, *, queues: tuple[str, ...] = (DEFAULT_QUEUE,)) -> 
     app = Celery("flow8", broker=broker_url)
     app.conf.update(SETTINGS)
     names = [STEPS_QUEUE, *(drain_queue(queue) for queue in queues), UPKEEP_QUEUE]
-    app.conf.task_queues = [Queue(name) for name in names]
+    app.conf.task_queues = [Queue(name) for name in names]  # type: ignore[no-untyped-call]
     return app
 
 

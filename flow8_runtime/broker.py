@@ -9,9 +9,9 @@ from pathlib import Path
 
 import redis
 
+from flow8_runtime import valkey
 from flow8_runtime.embedded import locked
 from flow8_runtime.settings import Settings
-from flow8_runtime import valkey
 from flow8_runtime.valkey import Valkey
 
 ADDRESS_FILE = "broker.json"

@@ -14,8 +14,8 @@ from flow8_runtime.claims import Claim, Terms
 from flow8_runtime.definition import Flow
 from flow8_runtime.documents import Play
 from flow8_runtime.plays import Change, Plays
+from flow8_runtime.states import Stale
 from flow8_runtime.throttles import Throttles
-from flow8_runtime.transitions import Stale
 
 ROUNDS = 8  # how often a claimer looks again after it lost every race or met only throttled credentials
 

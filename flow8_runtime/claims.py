@@ -12,7 +12,7 @@ from bson import ObjectId
 from flow8_core.errors import ValidationFailed
 from flow8_runtime import documents, notation
 from flow8_runtime.documents import Play, StepState
-from flow8_runtime.transitions import Result
+from flow8_runtime.states import Result
 
 INLINE_LIMIT = 16 * 1024  # characters of output that lie in the play; a larger one lies in its attempt's row
 OUTPUT_LIMIT = 8 * 1024 * 1024  # a database document ends at 16 MiB

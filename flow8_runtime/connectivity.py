@@ -20,8 +20,8 @@ PATIENCE_S = 15.0
 REFUSALS = ("token_revoked", "invalid_grant")
 
 
-def test_link(platform: Platform, *, company_id: ObjectId, link_id: str) -> dict[str, Any]:
-    """The seed's answer: `{status, service, latency_ms, token_valid, scopes_granted, user}`, and `error` where it failed.
+def check_link(platform: Platform, *, company_id: ObjectId, link_id: str) -> dict[str, Any]:
+    """The seed's answer: `{status, service, latency_ms, token_valid, scopes_granted, user}`, with `error` if it failed.
 
     A refresh that is due happens first, and is stored like any other. Scopes are what the vendor says now, or else what
     it granted; none are made up. Raises `NotFound` for a link that is not there.

@@ -32,7 +32,11 @@ class Finding:
 
 def examine(platform: Platform) -> list[Finding]:
     """All findings, in the order in which one would mend them."""
-    return [finding for check in (_store, _keys, _broker, _workers, _oauth2, _messages, _transport) for finding in _guarded(check, platform)]
+    return [
+        finding
+        for check in (_store, _keys, _broker, _workers, _oauth2, _messages, _transport)
+        for finding in _guarded(check, platform)
+    ]
 
 
 def _guarded(check: Callable[[Platform], Iterator[Finding]], platform: Platform) -> list[Finding]:
@@ -44,11 +48,8 @@ def _guarded(check: Callable[[Platform], Iterator[Finding]], platform: Platform)
 
 
 def _store(platform: Platform) -> Iterator[Finding]:
-    found = probe(platform.store)
-    for message in found:
-        yield Finding("store", "failed", message)
-    if not found:
-        yield Finding("store", "ok", "It answers, and its first-match update is atomic.")
+    for promise in probe(platform.store):
+        yield Finding("store", "ok" if promise.kept else "failed", f"{promise.promise}: {promise.seen}.")
 
 
 def _keys(platform: Platform) -> Iterator[Finding]:
@@ -92,11 +93,15 @@ def _oauth2(platform: Platform) -> Iterator[Finding]:
 
 def _messages(platform: Platform) -> Iterator[Finding]:
     if not platform.foundation.environ.get(MESSAGE_KEY):
-        yield Finding("messages", "warning", f"{MESSAGE_KEY} is not set: whoever can write to the broker can start steps.")
+        yield Finding(
+            "messages", "warning", f"{MESSAGE_KEY} is not set: whoever can write to the broker can start steps."
+        )
 
 
 def _transport(platform: Platform) -> Iterator[Finding]:
     url = platform.settings.public_url
     loopback = url.startswith(("http://127.0.0.1", "http://localhost", "http://[::1]"))
     if url.startswith("http://") and not loopback:
-        yield Finding("public_url", "warning", "It is plain http: authorization codes would travel in the clear. Use https.")
+        yield Finding(
+            "public_url", "warning", "It is plain http: authorization codes would travel in the clear. Use https."
+        )

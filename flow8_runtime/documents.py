@@ -11,6 +11,7 @@ canonical JSON.
                   lost?, retries?, parks?, output? | output_ref?, error?, started_at?, finished_at?}}
     rev, write_id                                  compare-and-set, and settling a write whose answer was lost
     due_at? until? queue? lane? rank? waiting_for? rotate_at? owners?         heads, recomputed at each write
+    (a play that is over keeps `queue: ""` of them)
 
 **step_runs** `{_id: "<play>:<step>:<n>", company_id, play_id, step, n, status, output?, error?, ...}`: one attempt,
 never changed, inserted before the transition that names it. It counts only if the play's step has `landed: n`.
@@ -34,11 +35,10 @@ STEP_RUNS = "step_runs"
 
 FLOW_INDEXES = (Index(keys=(("company_id", 1), ("created_at", -1))),)
 PLAY_INDEXES = (
-    Index(keys=(("queue", 1), ("rank", 1), ("due_at", 1))),  # what is due: claims, wake-ups
+    Index(keys=(("queue", 1), ("rank", 1), ("due_at", 1))),  # what is due, and what has no head at all
     Index(keys=(("until", 1),)),  # what is in flight: lease ends
     Index(keys=(("waiting_for", 1),)),  # what waits for a link
     Index(keys=(("rotate_at", 1),)),  # what has a second lane behind its head
-    Index(keys=(("status", 1), ("due_at", 1))),  # what has no head although it should
     Index(keys=(("company_id", 1), ("created_at", -1))),
 )
 STEP_RUN_INDEXES: tuple[Index, ...] = ()  # found by the range of their _id

@@ -82,7 +82,11 @@ class Door:
 
 
 def submit(
-    definition: Mapping[str, Any] | Flow, args: Mapping[str, Any] | None = None, *, company_id: ObjectId, user_id: ObjectId
+    definition: Mapping[str, Any] | Flow,
+    args: Mapping[str, Any] | None = None,
+    *,
+    company_id: ObjectId,
+    user_id: ObjectId,
 ) -> ObjectId:
     """`Door.submit` through a door opened for this one call; keep a `Door` where you submit more than now and then."""
     door = Door.open()

@@ -11,24 +11,28 @@ from pathlib import Path
 
 from bson import ObjectId
 
+from credentials import check_values
+from credentials.check_values import KeyMismatch
 from credentials.kdf import generate
-from flow8_core.store import Store
+from flow8_core.store import Store, open_store
 
 SECRET, SALT = "ENC_KEY_SECRET", "ENV_KEY_SALT"
 LOCAL_USER_NAME = "local"
 
 
-def with_keys(environ: Mapping[str, str], home: Path) -> Mapping[str, str]:
+def with_keys(environ: Mapping[str, str], home: Path, store_url: str) -> Mapping[str, str]:
     """The environment with encryption keys in it: given ones, else those of `.flow8/keys.env`, made where absent.
 
     The file is readable by its owner alone. Only where both keys are absent is it looked at: half a configuration is a
-    mistake to be told, not to be filled up.
+    mistake to be told, not to be filled up. Raises `KeyMismatch` where the file is gone and the store was sealed
+    before: fresh keys would open nothing of it.
     """
     if environ.get(SECRET) or environ.get(SALT):
         return environ
     path = home / "keys.env"
     with locked(home / "keys.lock"):
         if not path.exists():
+            _refuse_if_sealed(store_url, path)
             _write_keys(path)
     lines = (line.partition("=") for line in path.read_text().splitlines() if "=" in line)
     return {**environ, **{name: value for name, _, value in lines}}
@@ -59,6 +63,17 @@ def locked(path: Path) -> Iterator[None]:
         os.close(fd)
 
 
+def _refuse_if_sealed(store_url: str, path: Path) -> None:
+    if not Path(store_url.removeprefix("sqlite:///")).exists():
+        return
+    store = open_store(store_url)
+    try:
+        if store.count(check_values.COLLECTION, {}):
+            raise KeyMismatch(f"{path} is gone, and the store was sealed with its keys: restore it from your copy.")
+    finally:
+        store.close()
+
+
 def _write_keys(path: Path) -> None:
     secret, salt = generate()
     fresh = path.with_suffix(".new")
@@ -68,4 +83,7 @@ def _write_keys(path: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
     fresh.rename(path)
-    print(f"flow8: wrote new encryption keys to {path}; without them no stored credential opens. Keep a copy.", file=sys.stderr)  # noqa: T201
+    print(  # noqa: T201  # said once, to a person at a terminal
+        f"flow8: wrote new encryption keys to {path}; without them no stored credential opens. Keep a copy.",
+        file=sys.stderr,
+    )

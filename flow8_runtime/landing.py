@@ -13,7 +13,7 @@ from flow8_runtime.claims import Landing, Outcome, Terms, result_of, row_of
 from flow8_runtime.definition import Flow
 from flow8_runtime.documents import STEP_RUNS, Play
 from flow8_runtime.plays import Change, Plays
-from flow8_runtime.transitions import LIVE_PLAYS, Result, Stale
+from flow8_runtime.states import LIVE_PLAYS, Result, Stale
 
 
 class Lander:

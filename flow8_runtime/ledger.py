@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,15 +28,16 @@ from flow8_runtime.expressions import Scope
 from flow8_runtime.landing import Lander
 from flow8_runtime.notation import Limits
 from flow8_runtime.outputs import Outputs, states
-from flow8_runtime.plays import Change, Plays
+from flow8_runtime.plays import Apply, Change, Plays, each
+from flow8_runtime.states import READY
 from flow8_runtime.throttles import Throttles
-from flow8_runtime.transitions import Stale
 
 __all__ = ["Cancellation", "Claim", "Landing", "Ledger", "Outcome"]
 
 ARGS_LIMITS = Limits(depth=32, nodes=50_000, size=256 * 1024)
 PREVIOUS_LIMITS = Limits(depth=64, nodes=200_000, size=4 * 1024 * 1024)
 FLOWS_KEPT = 1024
+RELEASED_AT_ONCE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +186,11 @@ class Ledger:
         """Outputs by step name, read when they are asked for; empty for a step that was skipped or filtered."""
         return Outputs(self._store, play)
 
+    def not_before(self, credential: str) -> datetime | None:
+        """Until when this credential was told to wait; None where it may be used now."""
+        moment = self.throttles.not_before(credential)
+        return moment if moment is not None and moment > self.now() else None
+
     def due(self, queues: Sequence[str] = (DEFAULT_QUEUE,)) -> bool:
         """Whether anything is due in these queues."""
         return self.candidates.any_due(queues, now=self.now())
@@ -238,45 +244,41 @@ class Ledger:
         flow, now = self.flow(play["definition"]), self.now()
         changed = self.plays.change(play, lambda play: transitions.make_due(play, flow, named[1], now=now))
         state = (changed or play)["steps"].get(named[1], {})
-        return state.get("status") in transitions.READY and state["due_at"] <= now
+        return state.get("status") in READY and state["due_at"] <= now
 
     def release(self, link_id: str, *, company_id: ObjectId) -> int:
         """Queue the steps that wait for a link, after its reconnection. Returns how many plays had any."""
         waiting_for = f"link:{link_id}"
-        plays = self._store.find(PLAYS, {"waiting_for": waiting_for, "company_id": company_id})
-        now = self.now()
-        changes = [Change(play, self._releasing(play, waiting_for, now)) for play in plays]
-        return sum(play is not None for play in self.plays.commit(changes))
+        wanted = {"waiting_for": waiting_for, "company_id": company_id}
+        released = 0
+        while plays := self._store.find(PLAYS, wanted, limit=RELEASED_AT_ONCE):
+            now = self.now()
+            changes = [Change(play, self._releasing(play, waiting_for, now)) for play in plays]
+            done = sum(play is not None for play in self.plays.commit(changes))
+            released += done
+            if not done:
+                break
+        return released
 
     def origin(self, play_id: ObjectId) -> Play | None:
         """The play, for answering whoever sent it; its `origin` says who that is."""
         return self.plays.read(play_id)
 
-    def _releasing(self, play: Play, waiting_for: str, now: datetime) -> Any:
+    def _releasing(self, play: Play, waiting_for: str, now: datetime) -> Apply:
         flow = self.flow(play["definition"])
         return lambda play: transitions.release(play, flow, waiting_for, now=now)
 
-    def _change_claims(self, claims: Sequence[Claim], transition: Any) -> None:
+    def _change_claims(self, claims: Sequence[Claim], transition: Callable[[Play, Flow, Claim], Play]) -> None:
         groups: dict[ObjectId, list[Claim]] = {}
         for claim in claims:
             groups.setdefault(claim.play_id, []).append(claim)
-        self.plays.commit([Change(group[-1].play, self._each(group, transition)) for group in groups.values()])
+        self.plays.commit(
+            [Change(held[-1].play, each([self._on(claim, transition) for claim in held])) for held in groups.values()]
+        )
 
-    def _each(self, claims: Sequence[Claim], transition: Any) -> Any:
-        """A change that applies the transition to each claim of one play for which it holds."""
-
-        def apply(play: Play) -> Play:
-            new = play
-            for claim in claims:
-                try:
-                    new = transition(new, self.flow(play["definition"]), claim)
-                except Stale:
-                    continue
-            if new is play:
-                raise Stale
-            return new
-
-        return apply
+    def _on(self, claim: Claim, transition: Callable[[Play, Flow, Claim], Play]) -> Apply:
+        flow = self.flow(claim.play["definition"])
+        return lambda play: transition(play, flow, claim)
 
     def _check_owner(self, play_id: ObjectId, company_id: ObjectId) -> None:
         play = self.plays.read(play_id)

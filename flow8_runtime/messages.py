@@ -1,4 +1,7 @@
-"""Messages from and to other engines: JSON only, versioned, checked before anything is believed. See docs/contracts.md."""
+"""Messages from and to other engines: JSON only, versioned, checked before anything is believed.
+
+The formats are documented in docs/contracts.md.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +78,9 @@ def parse(model: type[M], kwargs: Mapping[str, Any], key: str | None) -> M:
     if key:
         given = str(kwargs.get("signature") or "")
         if not hmac.compare_digest(given.encode("utf-8", "replace"), sign(body, key).encode()):
-            raise AccessDenied("The message's signature is missing or wrong; check that both sides have the same message key.")
+            raise AccessDenied(
+                "The message's signature is missing or wrong; check that both sides have the same message key."
+            )
     try:
         return model.model_validate(body)
     except ValidationError as error:

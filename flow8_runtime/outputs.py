@@ -9,7 +9,7 @@ from flow8_core.errors import InternalError
 from flow8_core.store import Store
 from flow8_runtime import notation
 from flow8_runtime.documents import STEP_RUNS, Play
-from flow8_runtime.transitions import BROKEN, SUCCEEDED
+from flow8_runtime.states import BROKEN, SUCCEEDED
 
 FLOW8_STATES = {
     "done": "DONE",

@@ -1,7 +1,7 @@
 """Who is alive: a process proves it by a locked file on its host and by a heartbeat in the store.
 
-A pid proves nothing (zombies answer `kill(pid, 0)`); the kernel frees a lock the moment its process dies. So a dead owner
-on this host is known at once, and one elsewhere when three heartbeats are missing.
+A pid proves nothing (zombies answer `kill(pid, 0)`); the kernel frees a lock the moment its process dies. So a dead
+owner on this host is known at once, and one elsewhere when three heartbeats are missing.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Owners:
 
     def dead(self, owner: str) -> bool:
         """True where the owner can hear of nothing any more."""
-        if owner.split(":")[0] == self._host:
+        if owner.split(":", maxsplit=1)[0] == self._host:
             return self._dead_here(owner)
         row = self._store.get(COLLECTION, owner)
         return row is None or row["beat_until"] < self._store.now()

@@ -65,11 +65,15 @@ class Foundation:
         return cls(load(Settings, environ=environ, cwd=folder), environment(environ, folder))
 
     def with_keys(self) -> Foundation:
-        """The same with its keys derived (0.1 to 0.5 s, once a process); embedded mode makes them where there are none."""
+        """The same with its keys derived (0.1 to 0.5 s, once a process); embedded mode makes missing ones."""
         if self.keyring is not None:
             return self
-        environ = embedded.with_keys(self.environ, self.settings.home) if self.settings.embedded else self.environ
+        environ = self._environ_with_keys()
         return replace(self, environ=environ, keyring=Keyring.derive(self.settings.keys, environ))
+
+    def _environ_with_keys(self) -> Mapping[str, str]:
+        settings = self.settings
+        return embedded.with_keys(self.environ, settings.home, settings.store) if settings.embedded else self.environ
 
 
 class Platform:
@@ -155,7 +159,8 @@ class Platform:
             return _object_id(company, "company"), _object_id(user, "user")
         if not self.settings.embedded:
             raise ValidationFailed(
-                "Say who acts: --company and --user (or FLOW8_COMPANY and FLOW8_USER).", path="company" if not company else "user"
+                "Say who acts: --company and --user (or FLOW8_COMPANY and FLOW8_USER).",
+                path="company" if not company else "user",
             )
         local_company, local_user = embedded.local_identity(self.store)
         return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from bson import ObjectId
@@ -11,7 +12,7 @@ from bson import ObjectId
 from flow8_core.errors import StoreUnavailable
 from flow8_core.store import Delete, Insert, Store, Update
 from flow8_runtime.documents import PLAYS, Play
-from flow8_runtime.transitions import Stale
+from flow8_runtime.states import Stale
 
 TRIES = 50  # each is lost only to another one's success
 
@@ -98,3 +99,18 @@ class Plays:
 
 def _write(old: Play, new: Play) -> Update:
     return Update(PLAYS, {"_id": old["_id"], "rev": old["rev"]}, new)
+
+
+def each(changes: Sequence[Apply]) -> Apply:
+    """One change made of several: those that do not fit are left out, and `Stale` is raised where none does."""
+
+    def apply(play: Play) -> Play:
+        new = play
+        for change in changes:
+            with suppress(Stale):
+                new = change(new)
+        if new is play:
+            raise Stale
+        return new
+
+    return apply

@@ -150,6 +150,8 @@ def _expression_places(value: Any, path: str) -> list[str]:
 
 def _touches(place: str, open_path: str) -> bool:
     """A fault at, above or below a value that is only known at run time cannot be judged now."""
-    return place == open_path or place.startswith((open_path + ".", open_path + "[")) or open_path.startswith(
-        (place + ".", place + "[")
+    return (
+        place == open_path
+        or place.startswith((open_path + ".", open_path + "["))
+        or open_path.startswith((place + ".", place + "["))
     )

@@ -87,9 +87,11 @@ class Runner:
             return attempt.failed(error)
         except crashpoints.CrashPointReached:
             raise
-        except Exception as error:  # noqa: BLE001  # a module's own fault must not take the worker with it
+        except Exception as error:  # a module's own fault must not take the worker with it
             log.exception("step failed unexpectedly", extra={"step_run_id": claim.step_run_id})
-            return attempt.failed(InternalError(f"The module failed unexpectedly ({type(error).__name__}).", ambiguous=attempt.called))
+            return attempt.failed(
+                InternalError(f"The module failed unexpectedly ({type(error).__name__}).", ambiguous=attempt.called)
+            )
 
 
 class _Attempt:
@@ -131,7 +133,9 @@ class _Attempt:
             return self._rate_limited(error)
         if error.ambiguous and self._effect is Effect.ONCE and self._step.on_unknown != "retry":
             return self._outcome("outcome_unknown", error=_unknown(error))
-        delay = retry.delay_s(self._step.retry, error, attempt=self._claim.attempt, effect=self._effect, rng=self._parts.rng)
+        delay = retry.delay_s(
+            self._step.retry, error, attempt=self._claim.attempt, effect=self._effect, rng=self._parts.rng
+        )
         if delay is not None:
             return self._outcome("parked", error=error, due_at=self._in(delay), counts=True)
         return self._outcome("failed", error=error)

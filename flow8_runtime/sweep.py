@@ -22,7 +22,7 @@ from flow8_runtime.definition import Flow
 from flow8_runtime.documents import PLAYS, STEP_RUNS, Play
 from flow8_runtime.ledger import Ledger
 from flow8_runtime.plays import Change
-from flow8_runtime.transitions import LEASED, Stale
+from flow8_runtime.states import LEASED, LIVE_PLAYS, Stale
 
 BATCH = 200  # plays of each kind that one pass looks at
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -113,16 +113,12 @@ class Sweep:
 
     def _adopt_orphans(self, report: SweepReport, now: datetime) -> None:
         """(5)"""
-        for status in transitions.LIVE_PLAYS:
-            headless = {"status": status, "due_at": None, "until": None}
-            plays = self._store.find(PLAYS, headless, limit=BATCH)
-            changes = [
-                self._changed(play, lambda play, flow: transitions.recompute(play, flow, now=now)) for play in plays
-            ]
-            adopted = self._count(changes)
-            if adopted:
-                report.orphans += adopted
-                log.error("%d plays had neither a due time nor a lease; they have been taken up again", adopted)
+        headless = {"queue": None, "rank": None, "due_at": None, "until": None}
+        plays = self._store.find(PLAYS, headless, limit=BATCH)
+        changes = [self._changed(play, lambda play, flow: transitions.recompute(play, flow, now=now)) for play in plays]
+        report.orphans = self._count(changes)
+        if report.orphans:
+            log.error("%d plays had neither a due time nor a lease; they have been taken up again", report.orphans)
 
     def _changed(self, play: Play, transition: Callable[[Play, Flow], Play]) -> Change:
         flow = self._ledger.flow(play["definition"])
@@ -137,7 +133,7 @@ class Sweep:
                 continue
             for status in ending.came_to:
                 _tell(report, status)
-            if play["status"] not in transitions.LIVE_PLAYS:
+            if play["status"] not in LIVE_PLAYS:
                 report.finished.append(play["_id"])
 
 

@@ -76,7 +76,9 @@ def answer_if_finished(process: WorkerProcess, app: Celery, play_id: ObjectId) -
 
 
 def _submit(process: WorkerProcess, message: Execute) -> None:
-    flow = Flow.parse({"name": message.ledger_id.binary.hex(), "steps": [message.step]}, previous=tuple(message.previous))
+    flow = Flow.parse(
+        {"name": message.ledger_id.binary.hex(), "steps": [message.step]}, previous=tuple(message.previous)
+    )
     process.platform.ledger.submit(
         flow,
         message.args,
@@ -94,7 +96,9 @@ def _refusal(message: Execute, error: Flow8Error) -> dict[str, Any]:
 
 
 def _answer(app: Celery, message: Execute, description: Mapping[str, Any]) -> None:
-    app.send_task(STEP_DONE, kwargs=messages.step_done(message, description), queue=message.reply_to, ignore_result=True)
+    app.send_task(
+        STEP_DONE, kwargs=messages.step_done(message, description), queue=message.reply_to, ignore_result=True
+    )
 
 
 def _key(process: WorkerProcess) -> str | None:

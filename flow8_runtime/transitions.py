@@ -16,56 +16,35 @@ their neighbours; a failure under `on_error: fail` skips what has not been queue
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
 from flow8_core.errors import Cancelled, DeadLetter, OutcomeUnknown
 from flow8_runtime.definition import Flow
 from flow8_runtime.documents import Play, StepState
-
-LOST_LIMIT = 3
-LIVE_LIMIT = 64  # steps of one play that are queued, parked or in flight at once
-PARK_MAX = timedelta(hours=24)
-LINK_PARK = timedelta(minutes=10)  # a step that waits for a link looks by itself this often
-GRACE = timedelta(seconds=10)  # how long after its lease a ONCE call may still be heard of
-ROTATE_AFTER = timedelta(seconds=1)
-
-READY = frozenset({"queued", "parked"})
-LEASED = frozenset({"claimed", "calling"})
-SUCCEEDED = frozenset({"done", "skipped", "filtered"})
-BROKEN = frozenset({"failed", "outcome_unknown", "dead_letter"})
-TERMINAL = SUCCEEDED | BROKEN | {"cancelled"}
-LIVE_PLAYS = frozenset({"NEW", "RUN"})
-
-ONCE = "once"
-
-
-class Stale(Exception):
-    """The transition's condition does not hold: somebody else was first, or it is over."""
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What an attempt came to, as a transition needs it. `status` is done, failed, skipped, filtered, parked or
-    outcome_unknown; `due_at`, `waiting_for` and `counts` (uses up a retry) belong to parked."""
-
-    status: str
-    output: str | None = None
-    output_ref: str | None = None
-    error: Mapping[str, Any] | None = None
-    credential: str | None = None
-    due_at: datetime | None = None
-    waiting_for: str | None = None
-    counts: bool = False
+from flow8_runtime.heads import drop, headed, lane
+from flow8_runtime.progress import end, gone_on, inherited, settled
+from flow8_runtime.states import (
+    GRACE,
+    LEASED,
+    LINK_PARK,
+    LIVE_PLAYS,
+    LOST_LIMIT,
+    ONCE,
+    PARK_MAX,
+    READY,
+    TERMINAL,
+    Result,
+    Stale,
+)
 
 
 def begin(play: Play, flow: Flow, *, now: datetime) -> Play:
     """A new play with its first group queued. `play` carries the identity (documents.py) and nothing of the machine."""
     new = {**play, "status": "NEW", "created_at": now, "group": 0, "rev": 0}
     new["steps"] = {step.name: {"status": "waiting"} for step in flow.steps}
-    return _settled(new, flow, now)
+    return settled(new, flow, now)
 
 
 def claim(play: Play, flow: Flow, name: str, *, owner: str, now: datetime, until: datetime) -> Play:
@@ -76,10 +55,10 @@ def claim(play: Play, flow: Flow, name: str, *, owner: str, now: datetime, until
     new, state = _change(play, name)
     state.update(status="claimed", n=step.get("n", 0) + 1, owner=owner, until=until)
     state.setdefault("started_at", now)
-    _drop(state, "due_at", "waiting_for")
+    drop(state, "due_at", "waiting_for")
     if new["status"] == "NEW":
         new.update(status="RUN", started_at=now)
-    return _headed(new, flow)
+    return headed(new, flow)
 
 
 def call(play: Play, flow: Flow, name: str, n: int, *, until: datetime, effect: str, credential: str | None) -> Play:
@@ -93,7 +72,7 @@ def call(play: Play, flow: Flow, name: str, n: int, *, until: datetime, effect: 
         state["open"] = [*step.get("open", ()), n]
     if credential is not None:
         state["credential"] = credential
-    return _headed(new, flow)
+    return headed(new, flow)
 
 
 def land(play: Play, flow: Flow, name: str, n: int, result: Result, *, now: datetime) -> Play:
@@ -108,18 +87,18 @@ def land(play: Play, flow: Flow, name: str, n: int, result: Result, *, now: date
     state["landed"] = n
     if n in state.get("open", ()):
         state["open"] = [other for other in state["open"] if other != n]
-    _drop(state, "owner", "until", "due_at", "waiting_for", "effect")
+    drop(state, "owner", "until", "due_at", "waiting_for", "effect")
     if result.credential is not None:
         state["credential"] = result.credential
     if result.status == "parked":
         _park(new, state, result, now)
     else:
-        _end(state, result.status, now, error=result.error)
+        end(state, result.status, now, error=result.error)
         if result.output_ref is not None:
             state["output_ref"] = result.output_ref
         elif result.output is not None:
             state["output"] = result.output
-    return _gone_on(new, flow, name, now)
+    return gone_on(new, flow, name, now)
 
 
 def lease_end(play: Play, flow: Flow, name: str, *, now: datetime, dead: bool = False) -> Play:
@@ -136,16 +115,16 @@ def lease_end(play: Play, flow: Flow, name: str, *, now: datetime, dead: bool = 
         raise Stale
     new, state = _change(play, name)
     lost = state["lost"] = step.get("lost", 0) + 1
-    _drop(state, "owner", "until", "effect")
+    drop(state, "owner", "until", "effect")
     if gives_up:
-        _end(state, "outcome_unknown", now, error=_error(OutcomeUnknown, UNHEARD, name))
+        end(state, "outcome_unknown", now, error=_error(OutcomeUnknown, UNHEARD, name))
     elif "cancelled_at" in play:
-        _end(state, "cancelled", now, error=_error(Cancelled, CANCELLED, name))
+        end(state, "cancelled", now, error=_error(Cancelled, CANCELLED, name))
     elif lost >= LOST_LIMIT:
-        _end(state, "dead_letter", now, error=_error(DeadLetter, LOST, name))
+        end(state, "dead_letter", now, error=_error(DeadLetter, LOST, name))
     else:
-        state.update(status="queued", due_at=_inherited(play, now))
-    return _gone_on(new, flow, name, now)
+        state.update(status="queued", due_at=inherited(play, now))
+    return gone_on(new, flow, name, now)
 
 
 def renew(play: Play, flow: Flow, name: str, n: int, *, until: datetime) -> Play:
@@ -155,7 +134,7 @@ def renew(play: Play, flow: Flow, name: str, n: int, *, until: datetime) -> Play
         raise Stale
     new, state = _change(play, name)
     state["until"] = until
-    return _headed(new, flow)
+    return headed(new, flow)
 
 
 def give_back(play: Play, flow: Flow, name: str, n: int, *, now: datetime) -> Play:
@@ -164,9 +143,9 @@ def give_back(play: Play, flow: Flow, name: str, n: int, *, now: datetime) -> Pl
     if step["status"] != "claimed" or step["n"] != n:
         raise Stale
     new, state = _change(play, name)
-    _drop(state, "owner", "until")
-    state.update(status="queued", due_at=_inherited(play, now))
-    return _headed(new, flow)
+    drop(state, "owner", "until")
+    state.update(status="queued", due_at=inherited(play, now))
+    return headed(new, flow)
 
 
 def postpone(play: Play, flow: Flow, name: str, *, until: datetime) -> Play:
@@ -176,7 +155,7 @@ def postpone(play: Play, flow: Flow, name: str, *, until: datetime) -> Play:
         raise Stale
     new, state = _change(play, name)
     state["due_at"] = until
-    return _headed(new, flow)
+    return headed(new, flow)
 
 
 def make_due(play: Play, flow: Flow, name: str, *, now: datetime) -> Play:
@@ -186,7 +165,7 @@ def make_due(play: Play, flow: Flow, name: str, *, now: datetime) -> Play:
         raise Stale
     new, state = _change(play, name)
     state["due_at"] = now
-    return _headed(new, flow)
+    return headed(new, flow)
 
 
 def release(play: Play, flow: Flow, waiting_for: str, *, now: datetime) -> Play:
@@ -199,7 +178,7 @@ def release(play: Play, flow: Flow, waiting_for: str, *, now: datetime) -> Play:
         new, state = _change(new, name)
         state.update(status="queued", due_at=now)
         del state["waiting_for"]
-    return _headed(new, flow)
+    return headed(new, flow)
 
 
 def rotate(play: Play, flow: Flow, *, now: datetime) -> Play:
@@ -208,9 +187,9 @@ def rotate(play: Play, flow: Flow, *, now: datetime) -> Play:
         raise Stale
     new = {**play, "steps": dict(play["steps"])}
     for name in ready(play, flow, now=now, queues=(play["queue"],)):
-        if _lane(play, flow, name) == play["lane"]:
+        if lane(play, flow, name) == play["lane"]:
             new["steps"][name] = {**play["steps"][name], "due_at": now}
-    return _headed(new, flow)
+    return headed(new, flow)
 
 
 def cancel(play: Play, flow: Flow, *, now: datetime) -> Play:
@@ -221,16 +200,16 @@ def cancel(play: Play, flow: Flow, *, now: datetime) -> Play:
     for name, step in play["steps"].items():
         if step["status"] != "calling" and step["status"] not in TERMINAL:
             state = new["steps"][name] = dict(step)
-            _drop(state, "owner", "until", "due_at", "waiting_for")
-            _end(state, "cancelled", now, error=_error(Cancelled, CANCELLED, name))
-    return _settled(new, flow, now)
+            drop(state, "owner", "until", "due_at", "waiting_for")
+            end(state, "cancelled", now, error=_error(Cancelled, CANCELLED, name))
+    return settled(new, flow, now)
 
 
 def recompute(play: Play, flow: Flow, *, now: datetime) -> Play:
     """The heads and the way on worked out anew: for a play that has no head although it is not over."""
     if play["status"] not in LIVE_PLAYS:
         raise Stale
-    return _settled({**play, "steps": dict(play["steps"])}, flow, now)
+    return settled({**play, "steps": dict(play["steps"])}, flow, now)
 
 
 def ready(play: Play, flow: Flow, *, now: datetime, queues: Collection[str]) -> Iterable[str]:
@@ -268,148 +247,27 @@ def _may_land(step: StepState, n: int) -> bool:
 
 def _park(play: Play, state: StepState, result: Result, now: datetime) -> None:
     if "cancelled_at" in play:
-        _end(state, "cancelled", now, error=result.error)
+        end(state, "cancelled", now, error=result.error)
         return
     parked_out = state.setdefault("parked_at", now) + PARK_MAX
     if now >= parked_out:
         error = dict(result.error or {})
-        _end(state, "failed", now, error={**error, "message": PARKED_OUT + str(error.get("message", "unknown"))})
+        end(state, "failed", now, error={**error, "message": PARKED_OUT + str(error.get("message", "unknown"))})
         return
     due_at = result.due_at or (now + LINK_PARK)
-    state.update(status="parked", due_at=min(max(due_at, now), parked_out), error=result.error)
+    state.update(status="parked", due_at=min(max(due_at, now), parked_out))
+    if result.error is not None:
+        state["error"] = result.error
     if result.waiting_for is not None:
         state["waiting_for"] = result.waiting_for
     counter = "retries" if result.counts else "parks"
     state[counter] = state.get(counter, 0) + 1
 
 
-def _end(state: StepState, status: str, now: datetime, *, error: Mapping[str, Any] | None = None) -> None:
-    state.update(status=status, finished_at=now)
-    if error is not None:
-        state["error"] = dict(error)
-    else:
-        _drop(state, "error")
-
-
-def _gone_on(play: Play, flow: Flow, name: str, now: datetime) -> Play:
-    """After a step has changed: what its end means for the rest of the play."""
-    state = play["steps"][name]
-    status = state["status"]
-    if status not in TERMINAL:
-        return _headed(play, flow)
-    on_error = flow.by_name[name].on_error
-    if status == "failed" and on_error == "skip":
-        state["status"] = "skipped"
-    elif status in BROKEN and on_error == "fail":
-        _skip_the_rest(play, now)
-    return _settled(play, flow, now)
-
-
-def _skip_the_rest(play: Play, now: datetime) -> None:
-    """`play["steps"]` is this transition's own copy."""
-    for name, step in play["steps"].items():
-        if step["status"] == "waiting":
-            play["steps"][name] = {"status": "skipped", "finished_at": now}
-
-
-def _settled(play: Play, flow: Flow, now: datetime) -> Play:
-    """Queue what may run now, go on to the next group where this one is over, end the play after the last.
-
-    `play` and its `steps` are this transition's own copies.
-    """
-    steps = play["steps"]
-    groups = flow.groups
-    while True:
-        names = groups[play["group"]]
-        running = sum(steps[name]["status"] not in TERMINAL and steps[name]["status"] != "waiting" for name in names)
-        for name in names:
-            if running < LIVE_LIMIT and steps[name]["status"] == "waiting":
-                steps[name] = {"status": "queued", "due_at": _first_due(play, flow, name, now)}
-                running += 1
-        if running:
-            return _headed(play, flow)
-        if play["group"] + 1 == len(groups):
-            play.update(status=_verdict(play, flow), completed_at=now)
-            return _headed(play, flow)
-        play["group"] += 1
-
-
-def _verdict(play: Play, flow: Flow) -> str:
-    for name, step in play["steps"].items():
-        status = step["status"]
-        if status not in SUCCEEDED and not (status in BROKEN and flow.by_name[name].on_error != "fail"):
-            return "FAIL"
-    return "DONE"
-
-
-def _first_due(play: Play, flow: Flow, name: str, now: datetime) -> datetime:
-    defer = flow.by_name[name].defer_after_ms
-    return now + timedelta(milliseconds=defer) if defer else _inherited(play, now)
-
-
-def _inherited(play: Play, now: datetime) -> datetime:
-    """A begun play stands where it stood: with a due time of its own each step would queue up behind all others."""
-    created_at: datetime = play["created_at"]
-    return min(created_at, now)
-
-
-def _headed(play: Play, flow: Flow) -> Play:
-    """The play with `rev` one up and its heads recomputed. `play` is this transition's own copy."""
-    play["rev"] += 1
-    _drop(play, *HEADS)
-    if play["status"] not in LIVE_PLAYS:
-        return play
-    steps = play["steps"]
-    names = flow.groups[play["group"]]
-    untils = [steps[name]["until"] for name in names if steps[name]["status"] in LEASED]
-    if untils:
-        play["until"] = min(untils)
-        play["owners"] = sorted({steps[name]["owner"] for name in names if steps[name]["status"] in LEASED})
-    waiting = [steps[name]["waiting_for"] for name in names if "waiting_for" in steps[name]]
-    if waiting:
-        play["waiting_for"] = min(waiting)
-    due = [name for name in names if steps[name]["status"] in READY]
-    if due:
-        _set_due_heads(play, flow, due)
-    return play
-
-
-HEADS = ("due_at", "until", "queue", "lane", "rank", "waiting_for", "rotate_at", "owners")
-
-
-def _set_due_heads(play: Play, flow: Flow, due: list[str]) -> None:
-    head = _head(play, due)
-    lanes = {name: _lane(play, flow, name) for name in due}
-    play["due_at"] = play["steps"][head]["due_at"]
-    play["queue"] = flow.by_name[head].queue
-    play["lane"] = lanes[head]
-    play["rank"] = 1 if play["status"] == "NEW" else 0
-    others = [
-        play["steps"][n]["due_at"] for n in due if lanes[n] != lanes[head] or flow.by_name[n].queue != play["queue"]
-    ]
-    if others:
-        play["rotate_at"] = max(play["due_at"] + ROTATE_AFTER, min(others))
-
-
-def _head(play: Play, names: Iterable[str]) -> str:
-    """The step that has been due longest."""
-    steps = play["steps"]
-    return min((name for name in names if steps[name]["status"] in READY), key=lambda name: steps[name]["due_at"])
-
-
-def _lane(play: Play, flow: Flow, name: str) -> str:
-    return f"{play['company_id']}:{play['steps'][name].get('credential') or flow.by_name[name].lane_hint}"
-
-
 def _change(play: Play, name: str) -> tuple[Play, StepState]:
     """Copies of the play, of its table of steps, and of one step: what a transition may write to."""
     state = dict(play["steps"][name])
     return {**play, "steps": {**play["steps"], name: state}}, state
-
-
-def _drop(document: dict[str, Any], *keys: str) -> None:
-    for key in keys:
-        document.pop(key, None)
 
 
 def _error(kind: type[Cancelled | DeadLetter | OutcomeUnknown], message: str, step: str) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The wake-up: a message that says "something is due" and carries no work.
 
 The producer commits first, then sets a flag in Redis and publishes only where its call set it; a drainer takes the flag
-down before its first claim, so whoever found it up had committed before, and is seen. Losing a message costs time, never
-work: the sweep rings without looking at the flag, for a killed drainer may have left it up.
+down before its first claim, so whoever found it up had committed before, and is seen. Losing a message costs time,
+never work: the sweep rings without looking at the flag, for a killed drainer may have left it up.
 """
 
 from __future__ import annotations

@@ -14,6 +14,9 @@ from tests import environment
 for _name in environment.snapshot():  # a developer's FLOW8_STORE must not be what the tests run against
     del os.environ[_name]
 
+# Before they import each other: assertions in these files are rewritten as those of tests are.
+pytest.register_assert_rewrite("tests.counterparts", "tests.processes")
+
 # Every shared server is a file in counterparts/, and is there by being there.
 pytest_plugins = [
     f"tests.counterparts.{path.stem}"

@@ -32,7 +32,9 @@ class Body:
             content = bytes(content)
         length = _length(content)
         if declared is not None and length is not None and declared != length:
-            raise ValidationFailed("The Content-Length header differs from the body's length.", path="body")
+            raise ValidationFailed(
+                "The Content-Length header differs from the body's length.", path="headers.content-length"
+            )
         return cls(content, declared if length is None else length)
 
     @property
@@ -90,7 +92,8 @@ def _length(content: Any) -> int | None:
         return None
     try:
         here: int = content.tell()
-        end: int = content.seek(0, os.SEEK_END)
+        content.seek(0, os.SEEK_END)  # what it returns is not to be relied on: s3transfer's chunks return nothing
+        end: int = content.tell()
         content.seek(here)
     except (OSError, ValueError, AttributeError):
         return None

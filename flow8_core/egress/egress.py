@@ -81,7 +81,9 @@ class Egress:
         started = self._clock.monotonic()
         request = prepare(method, url, headers=headers, body=body, credentials=credentials, hosts=hosts)
         limit = self._settings.max_bytes if max_bytes is None else max_bytes
-        with self._follow(request, deadline, redirects=min(redirects, MAX_REDIRECTS), max_bytes=limit) as answer:
+        with self._follow(
+            request, deadline, redirects=max(0, min(redirects, MAX_REDIRECTS)), max_bytes=limit
+        ) as answer:
             content = _read(answer, sink if 200 <= answer.status < 300 else None)
         return Response(
             status=answer.status,

@@ -57,14 +57,11 @@ def _constant(_name: str) -> float:
 
 
 def _deeper(value: Any, levels: int) -> bool:
+    """Whether arrays and objects are nested in more than `levels` levels."""
     level = [value]
     for _ in range(levels + 1):
-        level = [
-            member
-            for node in level
-            if isinstance(node, (dict, list))
-            for member in (node.values() if isinstance(node, dict) else node)
-        ]
+        level = [node for node in level if isinstance(node, dict | list)]
         if not level:
             return False
+        level = [child for node in level for child in (node.values() if isinstance(node, dict) else node)]
     return True

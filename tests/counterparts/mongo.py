@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -60,16 +61,23 @@ def mongo_server() -> Iterator[str]:
         server.stdin.close()
 
 
-@pytest.fixture
-def mongo_uri(mongo_server: str) -> Iterator[str]:
-    """`mongodb://host:port/name` of an empty database; a real server's is dropped after the test."""
-    address, _, options = mongo_server.partition("?")
+@contextmanager
+def empty_database(server: str) -> Iterator[str]:
+    """`mongodb://host:port/name` of an empty database; a real server's is dropped afterwards."""
+    address, _, options = server.partition("?")
     name = f"flow8_test_{ObjectId()}"
     uri = f"{address.rstrip('/')}/{name}" + (f"?{options}" if options else "")
     yield uri
     if os.environ.get(VARIABLE):
         with MongoClient[dict[str, object]](uri) as client:
             client.drop_database(name)
+
+
+@pytest.fixture
+def mongo_uri(mongo_server: str) -> Iterator[str]:
+    """The URL of an empty database, for one test."""
+    with empty_database(mongo_server) as uri:
+        yield uri
 
 
 @pytest.fixture

@@ -56,8 +56,8 @@ class OidcProvider:
         return self.issuer.removeprefix("https://")
 
     def control(self, **knobs: Any) -> dict[str, Any]:
-        """Change `accessTtl`, `refreshTtl` (seconds), `rotate`, `delayMs`, `fail {error|body, status, headers, times}`, or
-        `revokeGrantOf` a refresh token; gives all of them with `tokenCalls`."""
+        """Change `accessTtl`, `refreshTtl` (seconds), `rotate`, `delayMs`, `fail {error|body, status, headers, times}`,
+        or `revokeGrantOf` a refresh token; gives all of them with `tokenCalls`."""
         status, _, text = self._opened(self._opener(), f"{self.issuer}/__control", json.dumps(knobs).encode())
         assert status == 200, text
         found: dict[str, Any] = json.loads(text)

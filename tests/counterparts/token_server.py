@@ -24,6 +24,10 @@ from urllib.parse import parse_qs, unquote_plus
 import pytest
 import trustme
 
+from flow8_core.egress import Egress, EgressSettings
+
+_ENDPOINTS = ("/token", "/userinfo", "/revoke")  # wherever a vendor has them
+
 Policy = Literal["reusable", "grace", "single_use", "family"]
 
 
@@ -66,6 +70,16 @@ class TokenServer:
     """`/token`, `/userinfo`, `/revoke` and `/.well-known/openid-configuration` over TLS."""
 
     def __init__(self, tls: ssl.SSLContext) -> None:
+        self._lock = threading.Lock()
+        self.reset()
+        self._server = _Quiet(("127.0.0.1", 0), _handler(self))
+        self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
+        self.port = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+
+    def reset(self) -> None:
+        """As at the start."""
         self.policy: Policy = "single_use"
         self.expires_in = 3600
         self.scope = "read write"
@@ -79,12 +93,6 @@ class TokenServer:
         self.metadata: dict[str, Any] = {}
         self.revoked: list[str] = []
         self.before_answer: Callable[[], None] = lambda: None
-        self._lock = threading.Lock()
-        self._server = _Quiet(("127.0.0.1", 0), _handler(self))
-        self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
-        self.port = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        self._thread.start()
 
     @property
     def place(self) -> str:
@@ -204,7 +212,9 @@ def _handler(server: TokenServer) -> type[http.server.BaseHTTPRequestHandler]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
             form = {name: values[-1] for name, values in parse_qs(body, keep_blank_values=True).items()}
             headers = {name.lower(): value for name, value in self.headers.items()}
-            answer = server.answer(Call(self.path.partition("?")[0], form, headers))
+            path = self.path.partition("?")[0]
+            path = next((end for end in _ENDPOINTS if path.endswith(end)), path)
+            answer = server.answer(Call(path, form, headers))
             if answer is None:
                 self.close_connection = True
                 with contextlib.suppress(OSError):
@@ -254,9 +264,23 @@ def loopback_tls(session_tmp: Path) -> Loopback:
     return Loopback(authority, *paths)
 
 
-@pytest.fixture
-def token_server(loopback_tls: Loopback) -> Iterator[TokenServer]:
-    """A fresh token server; `single_use` unless its `policy` is set."""
+@pytest.fixture(scope="session")
+def token_server_process(loopback_tls: Loopback) -> Iterator[TokenServer]:
+    """The session's token server."""
     server = TokenServer(loopback_tls.context())
     yield server
     server.close()
+
+
+@pytest.fixture
+def token_server(token_server_process: TokenServer) -> TokenServer:
+    """The token server as at its start: `single_use` unless its `policy` is set."""
+    token_server_process.reset()
+    return token_server_process
+
+
+@pytest.fixture(scope="session")
+def token_egress(token_server_process: TokenServer, loopback_tls: Loopback) -> Iterator[Egress]:
+    """An egress that may reach the token server, and nothing else on this machine."""
+    with Egress(EgressSettings(allow=(token_server_process.place,), ca_file=loopback_tls.ca_file)) as egress:
+        yield egress

@@ -1,4 +1,4 @@
-"""What a test of links works with: a store whose time it moves, a scripted token server, and all that is wired to both."""
+"""What a test of links works with: a store whose time it moves, a scripted token server, and all that belongs to it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from credentials.resolver import Resolver
 from credentials.token_reply import Tokens
 from credentials.vault import Vault
 from flow8_core.clock import Deadline, ManualClock, SystemClock
-from flow8_core.egress import Egress, EgressSettings
+from flow8_core.egress import Egress
 from flow8_core.secret import Secret
 from flow8_core.store import Store, open_store
 from tests.counterparts.token_server import TokenServer
@@ -143,6 +143,7 @@ def providers_at(url: str, **acme: Any) -> Providers:
 
 
 def declare(store: Store) -> None:
+    """All collections of this room."""
     for module in (links, connect, users, audit, components):
         store.declare(module.COLLECTION, module.INDEXES, durable=True)
 
@@ -170,10 +171,10 @@ class SharedClock:
 
 @contextmanager
 def open_desk(
-    folder: Path, vault: Vault, server: TokenServer, ca_file: Path, *, shared_clock: bool = False, **acme: Any
+    folder: Path, vault: Vault, server: TokenServer, egress: Egress, *, shared_clock: bool = False, **acme: Any
 ) -> Iterator[Desk]:
+    """A desk with a store of its own in `folder`; `acme` as for `providers_at`."""
     clock = SharedClock(folder / "ahead") if shared_clock else ManualClock()
-    settings = EgressSettings(allow=(server.place,), ca_file=ca_file)
-    with closing(open_store(f"sqlite:///{folder / 'desk.db'}", clock=clock)) as store, Egress(settings) as egress:
+    with closing(open_store(f"sqlite:///{folder / 'desk.db'}", clock=clock)) as store:
         declare(store)
         yield Desk(store, vault, server, providers_at(server.url, **acme), egress, clock)

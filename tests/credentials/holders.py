@@ -10,6 +10,8 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from bson import ObjectId
+
 from credentials.keyring import Keyring, KeySettings
 from credentials.links import Links
 from credentials.refresh import Refresher
@@ -45,7 +47,8 @@ def errand(desk: Desk, link: Any, folder: Path, ca_file: Path, *, crash_at: str 
 
 
 def send(one: Errand) -> tuple[ForkServerProcess, Connection]:
-    """A process on the errand, and the pipe on which its outcome comes: an error's code, or "fresh" and the generation."""
+    """A process on the errand, and the pipe on which its outcome comes: (an error's code or "fresh", the
+    generation)."""
     receiver, sender = CONTEXT.Pipe(duplex=False)
     process = CONTEXT.Process(target=_run, args=(one, sender))
     process.start()
@@ -59,7 +62,7 @@ def _run(one: Errand, outcome: Connection) -> None:
     place = one.url.removeprefix("https://")
     settings = EgressSettings(allow=(place,), ca_file=one.ca_file)
     with closing(open_store(f"sqlite:///{one.folder / 'desk.db'}", clock=clock)) as store, Egress(settings) as egress:
-        link = Links(store, vault, _id(one.company_id)).get(one.link_id)
+        link = Links(store, vault, ObjectId(one.company_id)).get(one.link_id)
         crashpoints.arm(one.crash_at)
         refresher = Refresher(store, vault, providers_at(one.url, **one.acme), egress)
         try:
@@ -68,9 +71,3 @@ def _run(one: Errand, outcome: Connection) -> None:
             outcome.send((error.code, 0))
         else:
             outcome.send(("fresh", fresh.generation))
-
-
-def _id(text: str) -> Any:
-    from bson import ObjectId
-
-    return ObjectId(text)

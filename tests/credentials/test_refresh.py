@@ -17,13 +17,14 @@ from credentials.refresh_claims import CALL_S, LEASE_S
 from credentials.vault import Vault
 from flow8_core import errors
 from flow8_core.clock import Deadline, SystemClock
-from tests.counterparts.token_server import Answer, Loopback, TokenServer
+from flow8_core.egress import Egress
+from tests.counterparts.token_server import Answer, TokenServer
 from tests.credentials.desk import CLIENT_ID, CLIENT_SECRET, Desk, open_desk
 
 
 @pytest.fixture
-def desk(tmp_path: Path, vault: Vault, token_server: TokenServer, loopback_tls: Loopback) -> Iterator[Desk]:
-    with open_desk(tmp_path, vault, token_server, loopback_tls.ca_file) as desk:
+def desk(tmp_path: Path, vault: Vault, token_server: TokenServer, token_egress: Egress) -> Iterator[Desk]:
+    with open_desk(tmp_path, vault, token_server, token_egress) as desk:
         yield desk
 
 
@@ -97,24 +98,25 @@ def test_an_odd_reply_costs_no_token(desk: Desk, edit: dict[str, Any], lifetime_
     assert fresh.document["scopes"] == ["read", "write"]
 
 
-@pytest.mark.parametrize("given", [{}, {"refresh_token": ""}, {"refresh_token": None}])
-def test_a_refresh_token_that_the_reply_omits_or_leaves_empty_is_kept(desk: Desk, given: dict[str, Any]) -> None:
+def _without(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name != "refresh_token"}
+
+
+@pytest.mark.parametrize(
+    "edit", [_without, lambda fields: {**fields, "refresh_token": ""}, lambda fields: {**fields, "refresh_token": None}]
+)
+def test_a_refresh_token_that_the_reply_omits_or_leaves_empty_is_kept(
+    desk: Desk, edit: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
     desk.server.policy = "reusable"
     link = desk.link(expires_in=30)
     before = desk.refresh_token(link)
-    without: Callable[[dict[str, Any]], Any] = lambda fields: (
-        {**fields, **given} if given else fields.pop("refresh_token")
-    )
-    desk.server.script.append(Answer(edit=lambda fields: without(dict(fields)) if given else _popped(fields)))
+    desk.server.script.append(Answer(edit=edit))
 
     fresh = desk.refresher.fresh(link, deadline=desk.soon)
 
     assert desk.refresh_token(link) == before
     assert fresh.generation == 2
-
-
-def _popped(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if name != "refresh_token"}
 
 
 def test_a_granted_scope_that_shrank_is_stored_and_not_a_crash(desk: Desk) -> None:

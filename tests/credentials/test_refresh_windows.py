@@ -16,6 +16,7 @@ from credentials.refresh import Refresher
 from credentials.refresh_claims import LEASE_S
 from credentials.vault import Vault
 from flow8_core import crashpoints, errors
+from flow8_core.egress import Egress
 from flow8_core.store import Store
 from tests.counterparts.token_server import Answer, Loopback, TokenServer
 from tests.credentials.desk import Desk, open_desk
@@ -34,12 +35,10 @@ def replay(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def desk(
-    tmp_path: Path, vault: Vault, token_server: TokenServer, loopback_tls: Loopback, replay: str
-) -> Iterator[Desk]:
+def desk(tmp_path: Path, vault: Vault, token_server: TokenServer, token_egress: Egress, replay: str) -> Iterator[Desk]:
     acme = {"replay": replay, "grace_s": 200 if replay == "grace" else 0}
     token_server.policy = replay  # type: ignore[assignment]
-    with open_desk(tmp_path, vault, token_server, loopback_tls.ca_file, **acme) as desk:
+    with open_desk(tmp_path, vault, token_server, token_egress, **acme) as desk:
         yield desk
     crashpoints.arm("")
 
@@ -249,9 +248,9 @@ def test_a_store_that_stays_away_hands_out_no_token_that_nobody_keeps(desk: Desk
 
 
 @pytest.fixture
-def shared(tmp_path: Path, vault: Vault, token_server: TokenServer, loopback_tls: Loopback) -> Iterator[Desk]:
+def shared(tmp_path: Path, vault: Vault, token_server: TokenServer, token_egress: Egress) -> Iterator[Desk]:
     """A desk whose time other processes share."""
-    with open_desk(tmp_path, vault, token_server, loopback_tls.ca_file, shared_clock=True) as desk:
+    with open_desk(tmp_path, vault, token_server, token_egress, shared_clock=True) as desk:
         yield desk
 
 
@@ -293,7 +292,8 @@ def test_a_process_stopped_at_a_point_and_resumed_after_its_lease_does_no_harm(
 
     outcome.close()
     if point in (refresh.SENT, refresh.RECEIVED):
-        # the resumed holder lands the tokens that only it has; a family, though, is dead once its old token was replayed
+        # the resumed holder lands the tokens that only it has; a family, though, is dead once its old token was
+        # replayed
         assert (taken_over, code) == ("invalid_grant", "fresh")
     else:
         assert (taken_over, code) == ("fresh", "fresh")

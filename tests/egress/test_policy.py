@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any
@@ -79,11 +78,19 @@ def test_ports_that_web_apis_use_are_open(port: int) -> None:
 
 
 def test_an_address_of_this_machine_is_recognised() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.9", 0))
+    assert is_own(ip_address("127.0.0.1"))
+    assert not is_own(ip_address("192.0.2.1"))
+    assert not is_own(ip_address("2606:4700::1111"))
 
-        assert is_own(ip_address("127.0.0.1"))
-        assert not is_own(ip_address("192.0.2.1"))
+
+def test_a_public_address_of_this_machine_is_private(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flow8_core.egress.policy.is_own", lambda address: str(address) == "93.184.216.34")
+
+    with pytest.raises(EgressDenied, match="this machine"):
+        Policy(EgressSettings()).judge(Url.parse("https://me.example/"), ip_address("93.184.216.34"))
+    Policy(EgressSettings()).judge(Url.parse("https://you.example/"), ip_address("93.184.216.35"))
+    listed = Policy(EgressSettings(allow=("me.example:443",)))
+    listed.judge(Url.parse("https://me.example/"), ip_address("93.184.216.34"))
 
 
 def test_a_name_that_is_rebound_after_the_first_call_is_refused_at_the_next_connection(

@@ -74,7 +74,9 @@ class Deployment:
         """Links by import, as if connected elsewhere: ids by service. `slack=61` gives a token 61 seconds to live."""
         links = {}
         for service in services:
-            line = self.lab.grant(service, scopes=SCOPES[service], **({"expires_in": lifetimes[service]} if service in lifetimes else {}))
+            line = self.lab.grant(
+                service, scopes=SCOPES[service], **({"expires_in": lifetimes[service]} if service in lifetimes else {})
+            )
             answer = self.flow8("link", "import", "-", "--json", text=json.dumps(line) + "\n")
             links[service] = answer["links"][0]["id"]
         return links
@@ -117,7 +119,10 @@ class Deployment:
     def wait(self, play_id: ObjectId, *, timeout: float = 30.0) -> dict[str, Any]:
         """The play once it is over."""
         play = self.door.wait(play_id, company_id=self.company_id, timeout=timeout)
-        assert play["status"] not in ("NEW", "RUN"), (play, *[worker.log.read_text()[-3000:] for worker in self.workers])
+        assert play["status"] not in ("NEW", "RUN"), (
+            play,
+            *[worker.log.read_text()[-3000:] for worker in self.workers],
+        )
         return play
 
     def close(self) -> None:

@@ -63,7 +63,11 @@ def test_the_seeds_steps_run_as_they_stand_with_real_ids_and_the_file_in_the_wor
 
 def test_a_step_without_a_link_says_which_service_to_connect(embedded: Deployment) -> None:
     embedded.start_worker()
-    step = {"name": "notify", "module_ref": "slack-message", "input_mapping": {"channel": "#notifications", "message": "x"}}
+    step = {
+        "name": "notify",
+        "module_ref": "slack-message",
+        "input_mapping": {"channel": "#notifications", "message": "x"},
+    }
 
     play = embedded.wait(embedded.submit({"name": "one", "steps": [step]}))
 
@@ -79,7 +83,9 @@ def test_a_link_of_another_company_looks_like_one_that_is_not_there(embedded: De
 
     def run(link_id: str) -> dict[str, Any]:
         step = {"name": "notify", "module_ref": "slack-message", "input_mapping": {**mapping, "link_id": link_id}}
-        play_id = embedded.door.submit({"name": "one", "steps": [step]}, company_id=ObjectId(), user_id=embedded.user_id)
+        play_id = embedded.door.submit(
+            {"name": "one", "steps": [step]}, company_id=ObjectId(), user_id=embedded.user_id
+        )
         stranger = embedded.platform.ledger.origin(play_id)["company_id"]
         play = embedded.door.wait(play_id, company_id=stranger, timeout=20)
         return dict(play["steps"][0]["error"])
@@ -92,7 +98,11 @@ def test_a_429_parks_the_step_and_it_is_done_afterwards(embedded: Deployment) ->
     embedded.connect("slack")
     embedded.lab.fault("slack", "rate_limited", "chat.postMessage", retry_after=1)
     embedded.start_worker()
-    step = {"name": "notify", "module_ref": "slack-message", "input_mapping": {"channel": "#notifications", "message": "x"}}
+    step = {
+        "name": "notify",
+        "module_ref": "slack-message",
+        "input_mapping": {"channel": "#notifications", "message": "x"},
+    }
 
     play = embedded.wait(embedded.submit({"name": "one", "steps": [step]}))
 
@@ -135,7 +145,11 @@ def test_a_step_whose_link_needs_reconnecting_waits_and_goes_on_after_the_reconn
     embedded.connect("slack", slack=61)
     embedded.lab.control("/revoke", {"service": "slack"})
     embedded.start_worker()
-    step = {"name": "notify", "module_ref": "slack-message", "input_mapping": {"channel": "#notifications", "message": "x"}}
+    step = {
+        "name": "notify",
+        "module_ref": "slack-message",
+        "input_mapping": {"channel": "#notifications", "message": "x"},
+    }
     play_id = embedded.submit({"name": "one", "steps": [step]})
     waiting = embedded.door.wait(play_id, company_id=embedded.company_id, timeout=6)
 

@@ -71,8 +71,9 @@ def test_a_signal_ends_it_with_all_that_it_made(number: signal.Signals) -> None:
     assert not Path(described["ca_file"]).parent.exists()
 
 
-def test_its_s3_child_does_not_outlive_a_kill() -> None:
-    with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, text=True) as process:
+def test_its_s3_child_does_not_outlive_a_kill(tmp_path: Path) -> None:
+    env = os.environ | {"TMPDIR": str(tmp_path)}  # whoever is killed leaves a folder behind
+    with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, text=True, env=env) as process:
         assert process.stdout is not None
         process.stdout.readline()
         (child,) = children_of(process.pid)

@@ -139,24 +139,24 @@ def test_a_limit_says_how_long_to_wait_and_nothing_was_posted(ctx: Context, lab:
     assert lab.requests("slack", POST)["count"] == 1
 
 
-DOUBTFUL: list[tuple[str, dict[str, Any], str, int]] = [
-    ("drop_answer", {}, "provider_unavailable", 1),
-    ("drop_request", {}, "provider_unavailable", 0),
-    ("truncate", {}, "vendor_bad_response", 1),
-    ("error", {"error": "internal_error"}, "provider_unavailable", 0),
-    ("error", {"error": "fatal_error"}, "provider_unavailable", 0),
-    ("html", {"status": 502}, "provider_unavailable", 0),
-    ("reply", {"status": 200, "body": "<html>"}, "vendor_bad_response", 0),
-    ("reply", {"status": 200, "body": [1]}, "vendor_bad_response", 0),
-    ("reply", {"status": 200, "body": {"ok": True}}, "vendor_bad_response", 0),
+DOUBTFUL: list[tuple[dict[str, Any], str, int]] = [
+    ({"kind": "drop_answer"}, "provider_unavailable", 1),
+    ({"kind": "drop_request"}, "provider_unavailable", 0),
+    ({"kind": "truncate"}, "vendor_bad_response", 1),
+    ({"kind": "error", "error": "internal_error"}, "provider_unavailable", 0),
+    ({"kind": "error", "error": "fatal_error"}, "provider_unavailable", 0),
+    ({"kind": "html", "status": 502}, "provider_unavailable", 0),
+    ({"kind": "reply", "status": 200, "body": "<html>"}, "vendor_bad_response", 0),
+    ({"kind": "reply", "status": 200, "body": [1]}, "vendor_bad_response", 0),
+    ({"kind": "reply", "status": 200, "body": {"ok": True}}, "vendor_bad_response", 0),
 ]
 
 
-@pytest.mark.parametrize(("kind", "details", "code", "count"), DOUBTFUL)
+@pytest.mark.parametrize(("fault", "code", "count"), DOUBTFUL)
 def test_a_lost_answer_is_doubtful_and_nothing_is_sent_twice(
-    ctx: Context, lab: Lab, kind: str, details: dict[str, Any], code: str, count: int
+    ctx: Context, lab: Lab, fault: dict[str, Any], code: str, count: int
 ) -> None:
-    lab.fault("slack", kind, POST, times=None, **details)
+    lab.fault("slack", operation=POST, times=None, **fault)
 
     failed = failure(ctx)
 
@@ -223,10 +223,10 @@ def test_a_long_message_is_posted_with_a_word_in_the_log(ctx: Context, noted: No
     assert len(landed(lab)) == 1
 
 
-def test_threads_do_not_mix_their_links(linked: Linked, lab: Lab) -> None:
-    contexts = [linked("slack", scopes=["chat:write"], key=f"key-{n}") for n in range(8)]
+def test_threads_do_not_mix_their_calls(ctx: Context, make: Linked, lab: Lab) -> None:
+    contexts = [make(link=ctx.link, key=f"key-{number}") for number in range(8)]
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda ctx: [post(ctx) for _ in range(5)], contexts))
 
-    assert lab.effects("slack")["keys"] == {f"key-{n}": 5 for n in range(8)}
+    assert lab.effects("slack")["keys"] == {f"key-{number}": 5 for number in range(8)}

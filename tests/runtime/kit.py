@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,15 +11,16 @@ from typing import Any
 from bson import ObjectId
 
 from flow8_core.clock import Clock
-from flow8_core.store import Store
+from flow8_core.errors import StoreUnavailable
+from flow8_core.store import Document, Filter, Index, Op, Sort, Store
 from flow8_modules.effect import Effect
 from flow8_runtime import documents, throttles, transitions
 from flow8_runtime.claims import Claim, Outcome, Status
 from flow8_runtime.definition import Flow
 from flow8_runtime.documents import Play
 from flow8_runtime.ledger import Ledger
+from flow8_runtime.states import Result
 from flow8_runtime.throttles import Throttles
-from flow8_runtime.transitions import Result
 
 COMPANY = ObjectId("64b000000000000000000001")
 USER = ObjectId("64b000000000000000000002")
@@ -115,8 +118,77 @@ class Machine:
         return {name: state["status"] for name, state in self.play["steps"].items()}
 
 
-def open_ledger(store: Store, *, clock: Clock | None = None, lease_s: float = 30.0) -> Ledger:
-    """A ledger on an empty store, whose throttles are read with no cache in the way of the test's clock."""
+class Watched:
+    """A store whose clock can be moved on, whose calls are counted, and which can lose an answer."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._ahead = timedelta()
+        self.calls: Counter[str] = Counter()
+        self.lose_answers = 0
+
+    def advance(self, seconds: float) -> None:
+        self._ahead += timedelta(seconds=seconds)
+
+    def now(self) -> datetime:
+        return self._store.now() + self._ahead
+
+    def batch(self, ops: Sequence[Op]) -> list[bool]:
+        self.calls["batch"] += 1
+        applied = self._store.batch(ops)
+        if self.lose_answers:
+            self.lose_answers -= 1
+            raise StoreUnavailable("The answer was lost.")
+        return applied
+
+    def declare(self, collection: str, indexes: Sequence[Index], *, durable: bool = False) -> None:
+        self._store.declare(collection, indexes, durable=durable)
+
+    def insert(self, collection: str, document: Mapping[str, Any]) -> None:
+        self.calls["insert"] += 1
+        self._store.insert(collection, document)
+
+    def get(self, collection: str, id: Any) -> Document | None:  # noqa: A002
+        self.calls["get"] += 1
+        return self._store.get(collection, id)
+
+    def find(
+        self,
+        collection: str,
+        filter: Filter,  # noqa: A002
+        *,
+        sort: Sort = (),
+        limit: int = 0,
+        fields: Sequence[str] = (),
+    ) -> list[Document]:
+        self.calls["find"] += 1
+        return self._store.find(collection, filter, sort=sort, limit=limit, fields=fields)
+
+    def update(
+        self,
+        collection: str,
+        filter: Filter,  # noqa: A002
+        update: Mapping[str, Any],
+        *,
+        sort: Sort = (),
+        upsert: bool = False,
+    ) -> Document | None:
+        self.calls["update"] += 1
+        return self._store.update(collection, filter, update, sort=sort, upsert=upsert)
+
+    def delete(self, collection: str, filter: Filter, *, sort: Sort = ()) -> Document | None:  # noqa: A002
+        self.calls["delete"] += 1
+        return self._store.delete(collection, filter, sort=sort)
+
+    def count(self, collection: str, filter: Filter) -> int:  # noqa: A002
+        return self._store.count(collection, filter)
+
+    def close(self) -> None:
+        self._store.close()
+
+
+def open_ledger(store: Store, *, lease_s: float = 30.0, throttles_clock: Clock | None = None) -> Ledger:
+    """A ledger on an empty store."""
     for name, indexes in (
         (documents.FLOWS, documents.FLOW_INDEXES),
         (documents.PLAYS, documents.PLAY_INDEXES),
@@ -124,7 +196,7 @@ def open_ledger(store: Store, *, clock: Clock | None = None, lease_s: float = 30
         (throttles.COLLECTION, throttles.INDEXES),
     ):
         store.declare(name, indexes)
-    return Ledger(store, lease_s=lease_s, throttles=Throttles(store, clock=clock) if clock else None)
+    return Ledger(store, lease_s=lease_s, throttles=Throttles(store, clock=throttles_clock), rng=random.Random(1))
 
 
 def submit(ledger: Ledger, flow: Flow, args: Mapping[str, Any] | None = None, **more: Any) -> ObjectId:
@@ -147,13 +219,14 @@ def call(ledger: Ledger, claim: Claim, *, effect: Effect = Effect.ONCE, seconds:
 
 
 def run_all(ledger: Ledger, *, owner: str = "w1", most: int = 1000, queues: Sequence[str] = ("default",)) -> list[str]:
-    """Drain as a worker with one thread does; the steps in the order in which they ran."""
+    """Drain as a worker with one thread does, `most` steps; the steps in the order in which they ran."""
     ran: list[str] = []
     claims = ledger.claim(1, owner=owner, queues=queues)
-    while claims and len(ran) < most:
+    while claims:
         marked = call(ledger, claims[0])
         assert marked is not None
         ran.append(marked.step)
-        landing = ledger.land([outcome(marked)], owner=owner, claim=1, queues=queues)
+        more = len(ran) < most
+        landing = ledger.land([outcome(marked)], owner=owner, take_next=more, claim=int(more), queues=queues)
         claims = landing.next or landing.claims
     return ran

@@ -19,7 +19,7 @@ from typing import Any
 from flow8_runtime import documents, transitions
 from flow8_runtime.definition import Flow
 from flow8_runtime.documents import Play
-from flow8_runtime.transitions import BROKEN, LEASED, SUCCEEDED, TERMINAL, Result, Stale
+from flow8_runtime.states import BROKEN, LEASED, SUCCEEDED, TERMINAL, Result, Stale
 from tests.runtime.kit import DOWN, PLAY, START, identity
 
 UNTIL = START + timedelta(seconds=30)

@@ -147,8 +147,8 @@ def test_all_faults_are_said_at_once_with_their_paths() -> None:
 
     assert set(problems_of(document)) == {
         "stesp", "name", "steps[0].name", "steps[0].module_ref", "steps[0].order", "steps[0].timeout",
-        "steps[0].on_error", "steps[0].colour", "steps[1].retry.max_retries", "steps[1].retry.tries", "steps[2].filters.operator",
-        "steps[2].filters.filters[0].expression", "steps[3]",
+        "steps[0].on_error", "steps[0].colour", "steps[1].retry.max_retries", "steps[1].retry.tries",
+        "steps[2].filters.operator", "steps[2].filters.filters[0].expression", "steps[2].filters.filters[0].value", "steps[3]",
     }  # fmt: skip
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from flow8_modules.effect import Effect
-from flow8_runtime import documents, transitions
-from flow8_runtime.transitions import GRACE, LIVE_LIMIT, LOST_LIMIT, PARK_MAX, Result, Stale
+from flow8_runtime import documents, heads, transitions
+from flow8_runtime.states import GRACE, LIVE_LIMIT, LOST_LIMIT, PARK_MAX, Result, Stale
 from tests.runtime.kit import COMPANY, DOWN, LEASE, PLAY, START, Machine, flow_of, parallel, sequence, step
 
 REPEATABLE = [Effect.READ, Effect.REPEATABLE, Effect.KEYED]
@@ -496,7 +496,8 @@ def test_a_play_that_is_over_has_no_heads() -> None:
 
     machine.run("a")
 
-    assert not set(transitions.HEADS) & machine.play.keys()
+    assert set(heads.HEADS) & machine.play.keys() == {"queue"}
+    assert machine.play["queue"] == heads.OVER
 
 
 def test_the_heads_show_the_earliest_of_what_is_due_and_what_is_leased() -> None:
@@ -504,12 +505,12 @@ def test_the_heads_show_the_earliest_of_what_is_due_and_what_is_leased() -> None
     machine.claim("a", "w1")
     machine.advance(5).claim("b", "w2")
 
-    heads = {name: machine.play.get(name) for name in transitions.HEADS}
+    shown = {name: machine.play.get(name) for name in heads.HEADS}
 
-    assert heads["due_at"] == START
-    assert heads["until"] == START + LEASE
-    assert heads["owners"] == ["w1", "w2"]
-    assert heads["lane"] == f"{COMPANY}:slack-message"
+    assert shown["due_at"] == START
+    assert shown["until"] == START + LEASE
+    assert shown["owners"] == ["w1", "w2"]
+    assert shown["lane"] == f"{COMPANY}:slack-message"
 
 
 def test_the_lane_is_the_credential_once_it_is_known() -> None:
@@ -567,12 +568,12 @@ def test_ready_names_what_is_due_in_the_queues_the_longest_due_first() -> None:
 
 def test_recomputing_mends_a_play_that_has_lost_its_heads() -> None:
     machine = Machine(sequence("a"))
-    broken = {key: value for key, value in machine.play.items() if key not in transitions.HEADS}
+    broken = {key: value for key, value in machine.play.items() if key not in heads.HEADS}
 
     mended = transitions.recompute(broken, machine.flow, now=machine.now)
 
-    assert {key: mended[key] for key in transitions.HEADS if key in mended} == {
-        key: machine.play[key] for key in transitions.HEADS if key in machine.play
+    assert {key: mended[key] for key in heads.HEADS if key in mended} == {
+        key: machine.play[key] for key in heads.HEADS if key in machine.play
     }
 
 

@@ -24,9 +24,10 @@ from flow8_core.store.dialect.documents import OPTIONS
 Mongo = Collection[Document]
 
 DEFAULT_DATABASE = "flow8"
-REACH_WITHIN_S = 1.0  # a server to talk to
-ANSWER_WITHIN_S = 1.2  # a write's first answer; what is left of TOTAL_S settles it
-TOTAL_S = 1.8
+# Two seconds bound every call. pymongo waits for a server in steps of half a second, and rounds up.
+TOTAL_S = 1.4
+ANSWER_WITHIN_S = 1.0  # a write's first answer; what is left of the total settles it
+CONNECT_WITHIN_S = 1.0
 DECLARE_WITHIN_S = 60.0  # filling an index takes as long as it takes
 CLOCK_VALID_S = 30.0
 
@@ -82,7 +83,7 @@ class MongoConnection:
         return to_millis(reading.server + timedelta(seconds=self._clock.monotonic() - reading.monotonic))
 
     @contextmanager
-    def asking(self, seconds: float = TOTAL_S) -> Iterator[None]:
+    def asking(self, seconds: float) -> Iterator[None]:
         """Around commands: `seconds` in total. Raises `AnswerLost`, or one of ours."""
         try:
             with pymongo.timeout(seconds):
@@ -148,8 +149,8 @@ class MongoConnection:
         try:
             return pymongo.MongoClient(
                 self._url,
-                serverSelectionTimeoutMS=int(REACH_WITHIN_S * 1000),
-                connectTimeoutMS=int(REACH_WITHIN_S * 1000),
+                serverSelectionTimeoutMS=int(TOTAL_S * 1000),
+                connectTimeoutMS=int(CONNECT_WITHIN_S * 1000),
                 appname="flow8",
             )
         except (mongo_errors.PyMongoError, ValueError):

@@ -66,7 +66,7 @@ class Database:
         return Reading(self)
 
     def writing(self, *, durable: bool = False) -> Writing:
-        """`with` it: a write transaction, committed at the end, rolled back on an error. `durable`: wait for the disk."""
+        """`with` it: a write transaction, committed at the end, rolled back on errors. `durable`: wait for the disk."""
         return Writing(self, _FULL if durable else _NORMAL)
 
     def close(self) -> None:

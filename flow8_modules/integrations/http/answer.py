@@ -23,12 +23,13 @@ def decode(answer: Response, wanted: Wanted) -> tuple[Any, Given]:
     if wanted == "base64":
         return _in_base64(answer.body), "base64"
     kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if wanted == "json" or (wanted == "auto" and _JSON_TYPE.fullmatch(kind)):
+    told = wanted in ("auto", "file")  # what was to be a file and is none goes by its type
+    if wanted == "json" or (told and _JSON_TYPE.fullmatch(kind)):
         try:
             return answer.json(), "json"
         except errors.VendorBadResponse:
             pass  # its text helps more than a failure
-    if wanted == "auto" and not _is_text(answer.body, kind):
+    if told and not _is_text(answer.body, kind):
         return _in_base64(answer.body), "base64"
     return answer.text, "text"
 

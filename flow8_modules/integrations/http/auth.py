@@ -66,7 +66,10 @@ def _from_component(auth: Mapping[str, Any], hosts: Hosts) -> Auth:
         case "bearer":
             return Auth(headers={"Authorization": Secret(f"Bearer {_reveal(auth, 'value')}")}, hosts=hosts)
         case "basic":
-            pair = f"{_reveal(auth, 'username')}:{_reveal(auth, 'password')}"
+            password = (
+                _reveal(auth, "password") if auth.get("password") else ""
+            )  # with many APIs the user name is the key
+            pair = f"{_reveal(auth, 'username')}:{password}"
             return Auth(headers={"Authorization": basic(pair)}, hosts=hosts)
         case "header":
             return Auth(headers={_reveal(auth, "name"): Secret(_reveal(auth, "value"))}, hosts=hosts)

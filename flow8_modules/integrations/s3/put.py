@@ -9,11 +9,11 @@ import base64
 import hashlib
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 from flow8_modules import Context, Deadline, errors
-from flow8_modules.integrations.s3.client import s3
+from flow8_modules.integrations.s3.client import SERVICE, s3
 
 MIB = 1 << 20
 PART = 8 * MIB  # and the largest object that is sent in one request
@@ -55,6 +55,8 @@ def store(ctx: Context, target: Target, body: BinaryIO, *, size: int) -> Stored:
     """
     digest = _digest(body) if target.if_absent else None
     extra: dict[str, Any] = {**target.extra, "Metadata": {**target.metadata, **({DIGEST: digest} if digest else {})}}
+    if target.checksums:
+        extra["ChecksumAlgorithm"] = "CRC32"
     try:
         if size <= PART:
             return _in_one(ctx, target, body, extra, size=size)
@@ -71,13 +73,12 @@ def _in_one(ctx: Context, target: Target, body: BinaryIO, extra: Mapping[str, An
         raise _changed()
     with s3(ctx) as api:
         put = api.put_object(**target.place, Body=data, **extra, **_crc(target, data), **_condition(target))
-    return Stored(put["ETag"].strip('"'), put.get("VersionId"))
+    return _stored(put)
 
 
 def _in_parts(ctx: Context, target: Target, body: BinaryIO, extra: Mapping[str, Any], *, size: int) -> Stored:
-    algorithm: dict[str, Any] = {"ChecksumAlgorithm": "CRC32"} if target.checksums else {}
     with s3(ctx) as api:
-        upload = api.create_multipart_upload(**target.place, **extra, **algorithm)["UploadId"]
+        upload = _said(api.create_multipart_upload(**target.place, **extra), "UploadId")
     try:
         parts = _send_parts(ctx, target, body, upload=upload, size=size)
         with s3(ctx) as api:
@@ -87,7 +88,7 @@ def _in_parts(ctx: Context, target: Target, body: BinaryIO, extra: Mapping[str, 
     except BaseException:
         _abort(ctx, target, upload)
         raise
-    return Stored(done["ETag"].strip('"'), done.get("VersionId"))
+    return _stored(done)
 
 
 def _send_parts(ctx: Context, target: Target, body: BinaryIO, *, upload: str, size: int) -> list[Any]:
@@ -101,7 +102,7 @@ def _send_parts(ctx: Context, target: Target, body: BinaryIO, *, upload: str, si
         number, crc = len(parts) + 1, _crc(target, data)
         with s3(ctx) as api:
             part = api.upload_part(**target.place, UploadId=upload, PartNumber=number, Body=data, **crc)
-        parts.append({"PartNumber": number, "ETag": part["ETag"], **crc})
+        parts.append({"PartNumber": number, "ETag": _said(part, "ETag"), **crc})
         ctx.progress(sent, size, "bytes stored")
     if sent != size:
         raise _changed()
@@ -122,9 +123,21 @@ def _same_or(error: errors.Conflict, ctx: Context, target: Target, *, size: int,
     """The object that stands there, where it is the one that was to be stored; else the error."""
     with s3(ctx) as api:
         head = api.head_object(**target.place)
-    if head["ContentLength"] == size and head["Metadata"].get(DIGEST) == digest:
-        return Stored(head["ETag"].strip('"'), head.get("VersionId"), existed=True)
+    if head.get("ContentLength") == size and head.get("Metadata", {}).get(DIGEST) == digest:
+        return replace(_stored(head), existed=True)
     raise error
+
+
+def _stored(answer: Mapping[str, Any]) -> Stored:
+    return Stored(_said(answer, "ETag").strip('"'), answer.get("VersionId"))
+
+
+def _said(answer: Mapping[str, Any], name: str) -> str:
+    """What an answer must hold, or the error for one that does not: a proxy's page, say."""
+    value = answer.get(name)
+    if not isinstance(value, str) or not value:
+        raise errors.VendorBadResponse("S3's answer makes no sense.", service=SERVICE, ambiguous=True)
+    return value
 
 
 def _digest(body: BinaryIO) -> str:

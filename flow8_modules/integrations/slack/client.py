@@ -115,7 +115,12 @@ def error_of(body: Any, *, status: int = 200, waiting: float | None = None) -> e
         return rule.raised(service=SERVICE, provider_code=code, retry_after=waiting)
     if status >= 500:
         return _UNSURE.raised(service=SERVICE, provider_code=str(status), retry_after=waiting)
-    return errors.VendorBadResponse("Slack's answer makes no sense.", service=SERVICE, ambiguous=status < 400)
+    return nonsense(ambiguous=status < 400)
+
+
+def nonsense(*, ambiguous: bool) -> errors.VendorBadResponse:
+    """The error for an answer that lacks what it must hold."""
+    return errors.VendorBadResponse("Slack's answer makes no sense.", service=SERVICE, ambiguous=ambiguous)
 
 
 def _lacking(needed: Any) -> Rule:

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, ConfigDict, field_validator, model_validat
 
 from flow8_modules import Context, Effect, Fault, Field, Input, Link, Output, module
 from flow8_modules.integrations.slack.blocks import as_blocks, check_blocks, fallback_text, notifies_everybody
-from flow8_modules.integrations.slack.client import slack
+from flow8_modules.integrations.slack.client import nonsense, slack
 
 MAX_TEXT = 40_000  # Slack cuts what is longer without saying so
 LONG_TEXT = 4_000  # Slack may split what is longer into several messages
@@ -138,4 +138,7 @@ def slack_message(inputs: Message, ctx: Context) -> Posted:
         icon_url=inputs.icon_url,
         metadata={"event_type": "flow8_step", "event_payload": {"idempotency_key": ctx.idempotency_key}},
     )
-    return Posted(channel=sent["channel"], ts=sent["ts"])
+    channel, ts = sent.get("channel"), sent.get("ts")
+    if not (isinstance(channel, str) and isinstance(ts, str)):
+        raise nonsense(ambiguous=True)
+    return Posted(channel=channel, ts=ts)

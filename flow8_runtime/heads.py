@@ -1,0 +1,66 @@
+"""A play's heads: what queries find it by, recomputed at every write from the steps of its current group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from flow8_runtime.definition import Flow
+from flow8_runtime.documents import Play
+from flow8_runtime.states import LEASED, LIVE_PLAYS, READY, ROTATE_AFTER
+
+HEADS = ("due_at", "until", "queue", "lane", "rank", "waiting_for", "rotate_at", "owners")
+OVER = ""  # the queue of a play that is over: a live one without a head is thereby found at once
+
+
+def headed(play: Play, flow: Flow) -> Play:
+    """The play with `rev` one up and its heads recomputed. `play` is this transition's own copy."""
+    play["rev"] += 1
+    drop(play, *HEADS)
+    if play["status"] not in LIVE_PLAYS:
+        play["queue"] = OVER
+        return play
+    steps = play["steps"]
+    names = flow.groups[play["group"]]
+    untils = [steps[name]["until"] for name in names if steps[name]["status"] in LEASED]
+    if untils:
+        play["until"] = min(untils)
+        play["owners"] = sorted({steps[name]["owner"] for name in names if steps[name]["status"] in LEASED})
+    waiting = [steps[name]["waiting_for"] for name in names if "waiting_for" in steps[name]]
+    if waiting:
+        play["waiting_for"] = min(waiting)
+    due = [name for name in names if steps[name]["status"] in READY]
+    if due:
+        _set_due_heads(play, flow, due)
+    return play
+
+
+def _set_due_heads(play: Play, flow: Flow, due: list[str]) -> None:
+    head = _head(play, due)
+    lanes = {name: lane(play, flow, name) for name in due}
+    play["due_at"] = play["steps"][head]["due_at"]
+    play["queue"] = flow.by_name[head].queue
+    play["lane"] = lanes[head]
+    play["rank"] = 1 if play["status"] == "NEW" else 0
+    others = [
+        play["steps"][n]["due_at"] for n in due if lanes[n] != lanes[head] or flow.by_name[n].queue != play["queue"]
+    ]
+    if others:
+        play["rotate_at"] = max(play["due_at"] + ROTATE_AFTER, min(others))
+
+
+def _head(play: Play, names: Iterable[str]) -> str:
+    """The step that has been due longest."""
+    steps = play["steps"]
+    return min((name for name in names if steps[name]["status"] in READY), key=lambda name: steps[name]["due_at"])
+
+
+def lane(play: Play, flow: Flow, name: str) -> str:
+    """What is likely to be slow or throttled together: a company's credential, or its module until that is known."""
+    return f"{play['company_id']}:{play['steps'][name].get('credential') or flow.by_name[name].lane_hint}"
+
+
+def drop(document: dict[str, Any], *keys: str) -> None:
+    """Remove keys, where they are there."""
+    for key in keys:
+        document.pop(key, None)
