@@ -1,20 +1,15 @@
 """Connecting an account: out to the vendor with a one-time state, back with a code, and a sealed link at the end.
 
-The state is 256 random bits, of which only the hash is kept, for ten minutes. It is bound to user, company, service,
-redirect address, what was intended and (where there is a session) the browser, and one atomic delete consumes it before
-anything is compared, so that a callback counts once, whoever sends it. The code is exchanged once and never again.
+The code is exchanged once and never again, whatever comes of it. What the state remembers is in `oauth_states`.
 
 Sources: RFC 6749 section 4.1, RFC 7636, RFC 9207, RFC 9700 sections 2.1 and 4.4.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from bson import ObjectId
@@ -24,28 +19,26 @@ from credentials.callback import check_issuer, read_query
 from credentials.identity import Account, identify
 from credentials.links import Granted, Link, Links
 from credentials.oauth import client_for, timely
+from credentials.oauth_states import COLLECTION, INDEXES, Intent, State, States, hashed
 from credentials.providers.catalogue import Providers
 from credentials.providers.provider import Provider
 from credentials.token_errors import callback_error, refusal
 from credentials.token_reply import Reply, Tokens
-from credentials.vault import Place, Vault
+from credentials.vault import Vault
 from flow8_core import crashpoints
 from flow8_core.clock import Clock, Deadline, SystemClock
 from flow8_core.egress import Egress
 from flow8_core.errors import (
-    AccessDenied,
     Flow8Error,
     NotFound,
     ProviderUnavailable,
     VendorBadResponse,
 )
 from flow8_core.secret import Secret
-from flow8_core.store import Document, Index, Store
+from flow8_core.store import Store
 
-COLLECTION = "oauth_states"
-INDEXES = (Index((("state_hash", 1),), unique=True), Index((("expires_at", 1),), expire_after_s=0))
+__all__ = ["COLLECTION", "INDEXES", "Begun", "Connect"]
 
-STATE_S = 600
 CALL_S = 15.0  # the exchange and the question whose tokens these are
 PREPARE_S = 10.0  # discovery, where the provider needs it
 
@@ -65,9 +58,9 @@ class Begun:
 
 @dataclass(frozen=True)
 class _Visit:
-    """A callback whose state was consumed: `state` is the record of `begin`, `given` the query."""
+    """A callback whose state was consumed; `given` is its query."""
 
-    state: Document
+    state: State
     provider: Provider
     deadline: Deadline
     given: Mapping[str, str]
@@ -93,6 +86,7 @@ class Connect:
         self._egress = egress
         self._public_url = public_url.rstrip("/")
         self._clock = clock
+        self._states = States(store, vault)
 
     def redirect_uri(self, service: str) -> str:
         """The address that the vendor sends the browser back to: register it there, letter by letter."""
@@ -124,29 +118,21 @@ class Connect:
         link = self._reconnected(link_id, service, company_id, user_id)
         held = link.document.get("scopes") or () if link else ()
         asked = provider.scopes.union(app.scopes or provider.default_scopes, scopes, held)
-        state = Secret(secrets.token_urlsafe(32))
-        redirect_uri = self.redirect_uri(service)
+        state, redirect_uri = self._states.new(), self.redirect_uri(service)
         authorization = client_for(provider, self._egress, deadline).authorize(
             scopes=asked, redirect_uri=redirect_uri, state=state
         )
-        id, now = ObjectId(), self._store.now()  # noqa: A001  the field's own name
-        document: Document = {
-            "_id": id,
-            "state_hash": _hash(state.reveal()),
-            "company_id": company_id,
-            "user_id": user_id,
-            "service": service,
-            "redirect_uri": redirect_uri,
-            "scopes": list(asked),
-            "link_id": link.id if link else None,
-            "browser_hash": _hash(browser) if browser is not None else None,
-            "nonce": authorization.nonce,
-            "created_at": now,
-            "expires_at": now + timedelta(seconds=STATE_S),
-        }
-        if authorization.verifier is not None:
-            document["verifier"] = self._vault.seal(_place(id, company_id), authorization.verifier)
-        self._store.insert(COLLECTION, document)
+        intent = Intent(
+            company_id=company_id,
+            user_id=user_id,
+            service=service,
+            redirect_uri=redirect_uri,
+            scopes=list(asked),
+            link_id=link.id if link else None,
+            nonce=authorization.nonce,
+            browser_hash=hashed(browser) if browser is not None else None,
+        )
+        self._states.keep(state, intent, authorization.verifier)
         return Begun(authorization.url, state.reveal())
 
     def complete(
@@ -164,10 +150,10 @@ class Connect:
         than the reconnected link's; `ProviderUnavailable` where the exchange's outcome is unknown: connect again then.
         """
         given = read_query(query)
-        state = self._consumed(given["state"], service=service, browser=browser)
+        state = self._states.consume(given["state"], service=service, browser=browser)
         crashpoints.visit(CONSUMED)
         deadline = Deadline.after(CALL_S, self._clock)
-        provider = self._providers.endpoints(state["service"], egress=self._egress, deadline=deadline)
+        provider = self._providers.endpoints(state.intent.service, egress=self._egress, deadline=deadline)
         check_issuer(provider, given.get("iss"))
         if "error" in given:
             raise callback_error(provider, given["error"])
@@ -175,10 +161,9 @@ class Connect:
         reply = self._exchanged(visit)
         crashpoints.visit(EXCHANGED)
         granted = self._granted(visit, reply)
-        links = Links(self._store, self._vault, state["company_id"], actor=state["user_id"])
-        link = links.save(
-            granted, provider=provider, user_id=state["user_id"], link_id=state["link_id"], source="connect"
-        )
+        intent = state.intent
+        links = Links(self._store, self._vault, intent.company_id, actor=intent.user_id)
+        link = links.save(granted, provider=provider, user_id=intent.user_id, link_id=intent.link_id, source="connect")
         crashpoints.visit(STORED)
         return link
 
@@ -190,29 +175,14 @@ class Connect:
             raise NotFound(f"There is no such {service} link of yours; `flow8 link list` shows those that there are.")
         return link
 
-    def _consumed(self, state: str, *, service: str | None, browser: str | None) -> Document:
-        document = self._store.delete(COLLECTION, {"state_hash": _hash(state)})
-        if document is None or document["expires_at"] <= self._store.now():
-            raise AccessDenied(
-                "This attempt to connect was completed, or began more than 10 minutes ago; connect again."
-            )
-        if service is not None and service != document["service"]:
-            raise AccessDenied("The answer came back at another service's address; connect again.")
-        bound = document.get("browser_hash")
-        if bound is not None and not (browser is not None and hmac.compare_digest(_hash(browser), bound)):
-            raise AccessDenied("Another browser or session began this; connect again, and finish in the same browser.")
-        return document
-
     def _exchanged(self, visit: _Visit) -> Reply:
-        state, provider, verifier = visit.state, visit.provider, None
-        if "verifier" in state:
-            verifier = self._vault.open(_place(state["_id"], state["company_id"]), state["verifier"])
+        intent, provider = visit.state.intent, visit.provider
         try:
             return client_for(provider, self._egress, visit.deadline).exchange(
                 code=Secret(visit.given["code"]),
-                redirect_uri=state["redirect_uri"],
-                verifier=verifier,
-                scopes=state["scopes"],
+                redirect_uri=intent.redirect_uri,
+                verifier=visit.state.verifier,
+                scopes=intent.scopes,
                 answered=lambda: crashpoints.visit(ANSWERED),
             )
         except ProviderUnavailable as error:
@@ -240,7 +210,7 @@ class Connect:
             user_tokens=user_tokens,
             issued_at=visit.issued_at,
             # a reply that is silent about scopes has granted those asked for (RFC 6749 section 5.1)
-            scopes=tokens.scopes or tuple(visit.state["scopes"]),
+            scopes=tokens.scopes or tuple(visit.state.intent.scopes),
             provider_user_id=account.user_id,
             provider_account=account.account,
             email=account.email,
@@ -253,17 +223,9 @@ class Connect:
                 visit.provider,
                 fields,
                 tokens.access_token,
-                nonce=visit.state["nonce"],
+                nonce=visit.state.intent.nonce,
                 egress=self._egress,
                 deadline=visit.deadline,
             )
         except Flow8Error as error:
             raise timely(error, visit.provider) from None
-
-
-def _hash(text: str) -> str:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=32, person=b"flow8-state").hexdigest()
-
-
-def _place(id: ObjectId, company_id: ObjectId) -> Place:  # noqa: A002  the field's own name
-    return Place(COLLECTION, id, company_id, "verifier")

@@ -116,7 +116,7 @@ class LinkImport:
                 yield "service", error.message
         for name in ("access_token", "refresh_token"):
             token = record.get(name)
-            if isinstance(token, str):
+            if isinstance(token, str) and token:
                 yield from ((name, finding.message) for finding in key_formats.token(name, token) if finding.fatal)
         expiry = record.get("token_expiry")
         if isinstance(expiry, str):

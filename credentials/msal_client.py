@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -37,6 +38,8 @@ class MicrosoftClient:
 
     def authorize(self, *, scopes: Iterable[str], redirect_uri: str, state: Secret) -> Authorization:
         """msal makes the PKCE verifier and the nonce; the ID token repeats the nonce's SHA-256."""
+        # msal would rather have the answer posted. Our callback takes a GET alone: a cross-site POST brings no session.
+        warnings.filterwarnings("ignore", message="response_mode=", category=UserWarning, module=r"msal\.")
         flow = self._application(lambda: None).initiate_auth_code_flow(
             self._asked(scopes),
             redirect_uri=redirect_uri,

@@ -7,7 +7,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
-from credentials.providers.provider import Provider, Verdict
+from credentials.providers.provider import STANDARD_ERRORS, ErrorTable, Provider, Verdict
 from credentials.token_reply import Reply, document
 from flow8_core.errors import (
     AccessDenied,
@@ -26,6 +26,8 @@ LONGEST_WAIT_S = 900.0
 
 # 503 says that nothing was done; the other 5xx may stand before a server that did it
 _SURELY_NOT_DONE = frozenset({429, 503})
+
+_STANDARD = ErrorTable(field="error", verdicts=STANDARD_ERRORS)  # the last word, for what no table of theirs knows
 
 
 def refusal(provider: Provider, reply: Reply, *, phase: Phase, now: datetime) -> Flow8Error | None:
@@ -118,7 +120,7 @@ def _verdict(provider: Provider, fields: Mapping[str, Any]) -> tuple[Verdict | N
     unknown = known(str(fields["error"])) or "error" if fields.get("error") else None
     if unknown is None and fields.get("ok") is not False:
         return None, None
-    for table in provider.errors:
+    for table in (*provider.errors, _STANDARD):
         value = fields.get(table.field)
         for item in value if isinstance(value, list) else [value]:
             verdict = table.verdicts.get(str(item))

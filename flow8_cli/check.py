@@ -2,45 +2,43 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flow8_cli.output import FAILED
-from flow8_cli.session import Company, Json, User, opened, reporting
+from flow8_cli.examples import examples
+from flow8_cli.files import read_bytes
+from flow8_cli.reporting import FAILED, reporting
+from flow8_cli.session import Company, Json, User, opened
+
+EXAMPLES = examples(
+    "flow8 check fixtures/flows/invoice.yaml",
+    "flow8 check invoice.yaml --json | jq -r '.problems[].path'",
+)
 
 
 def check(
-    flow: Annotated[Path, typer.Argument(help="The flow, JSON or YAML.")],
+    flow: Annotated[str, typer.Argument(metavar="FLOW", help="The flow, JSON or YAML; - for stdin.")],
     as_json: Json = False,
     company: Company = None,
     user: User = None,
 ) -> None:
-    """Check a flow: module refs, inputs, links and components there, scopes enough. No vendor is called.
+    """Look for every fault of a flow before it runs, each with its path.
 
-    Example: flow8 check fixtures/flows/invoice.yaml
+    Looks at the definition and its expressions, module refs, inputs against their schemas, and whether the links and
+    components that the steps need are there, usable and allowed enough. No vendor is called. Exit 1 where there is a
+    fault.
     """
-    from flow8_core.errors import ValidationFailed
-    from flow8_runtime.definition import Flow
-    from flow8_runtime.preflight import Preflight, Problem
+    from flow8_runtime.preflight import Preflight
 
     with reporting(as_json=as_json) as output:
-        try:
-            definition = Flow.load(flow)
-        except ValidationFailed as error:
-            found = [Problem(path, error.code, message) for path, message in error.problems]
+        text = read_bytes(flow, path="FLOW")
+        with opened(company=company, user=user) as session:
+            found = Preflight(session.platform, company_id=session.company_id, user_id=session.user_id).read(text)
+        if found or as_json:
+            answer = {"ok": not found, "problems": [problem.to_dict() for problem in found]}
+            output.result(answer, ["where", "code", "what to do"], [[p.path, p.code, p.message] for p in found])
         else:
-            with opened(company=company, user=user) as session:
-                platform = session.platform
-                found = Preflight(
-                    platform.catalogue, platform.resolver, company_id=session.company_id, user_id=session.user_id
-                ).check(definition)
-        if as_json:
-            output.document({"ok": not found, "problems": [problem.to_dict() for problem in found]})
-        elif found:
-            output.table(["where", "code", "what to do"], [[p.path, p.code, p.message] for p in found])
-        else:
-            output.say("[green]ok[/green] nothing is known that would stop this flow")
+            output.say("Nothing is known that would stop this flow.", mark="ok", style="green")
         if found:
             raise typer.Exit(FAILED)

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import typer
 
-from flow8_cli.output import FAILED
-from flow8_cli.session import Json, foundation, reporting
+from flow8_cli.examples import examples
+from flow8_cli.reporting import FAILED, reporting
+from flow8_cli.session import Json, log_to_stderr
+
+EXAMPLES = examples("flow8 doctor", "flow8 doctor --json | jq '.findings[] | select(.level != \"ok\")'")
 
 
 def doctor(as_json: Json = False) -> None:
-    """Check store, keys, broker, workers and configuration, and say what to mend. Exit 1 where something fails.
+    """Look at settings, files, store, keys, broker, workers and services, and say what to mend.
 
-    Example: flow8 doctor --json
+    Exit 1 where something fails; warnings alone are exit 0.
     """
     from flow8_runtime.doctor import examine
-    from flow8_runtime.platform import Platform
 
     with reporting(as_json=as_json) as output:
-        platform = Platform(foundation())
-        try:
-            findings = examine(platform)
-        finally:
-            platform.close()
-        if as_json:
-            output.document({"findings": [finding.to_dict() for finding in findings]})
-        else:
-            output.table(["check", "state", "what to do"], [[f.check, f.level, f.message] for f in findings])
+        log_to_stderr()
+        findings = examine(os.environ, Path.cwd())
+        output.result(
+            {"ok": all(f.level != "failed" for f in findings), "findings": [f.to_dict() for f in findings]},
+            ["check", "state", "what was seen, and what to do"],
+            [[f.check, f.level, f.message] for f in findings],
+        )
         if any(finding.level == "failed" for finding in findings):
             raise typer.Exit(FAILED)

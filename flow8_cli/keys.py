@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import typer
 
-from flow8_cli.session import Json, foundation, reporting
+from flow8_cli.examples import examples
+from flow8_cli.reporting import reporting
+from flow8_cli.session import Json, platform_here
 
 app = typer.Typer(help="Encryption keys.", no_args_is_help=True)
 
 
-@app.command("generate")
+@app.command("generate", epilog=examples("flow8 keys generate >> .env"))
 def generate(as_json: Json = False) -> None:
-    """Print fresh keys as lines for .env. They are shown once and stored nowhere.
-
-    Example: flow8 keys generate >> .env
-    """
+    """Print fresh keys as lines for .env. They are shown once and stored nowhere."""
     from credentials.kdf import generate as fresh
 
     with reporting(as_json=as_json) as output:
@@ -22,35 +21,17 @@ def generate(as_json: Json = False) -> None:
         if as_json:
             output.document({"ENC_KEY_SECRET": secret, "ENV_KEY_SALT": salt})
         else:
-            output.console.print(f"ENC_KEY_SECRET={secret}\nENV_KEY_SALT={salt}", soft_wrap=True, markup=False)
+            output.show(f"ENC_KEY_SECRET={secret}\nENV_KEY_SALT={salt}")
 
 
-@app.command("check")
+@app.command("check", epilog=examples("flow8 keys check", "flow8 keys check --json"))
 def check(as_json: Json = False) -> None:
-    """Tell whether the configured keys are those that the store was written with. Changes nothing.
-
-    Example: flow8 keys check --json
-    """
-    from flow8_runtime.platform import Platform
-
-    with reporting(as_json=as_json) as output:
-        platform = Platform(foundation().with_keys())
-        try:
-            ring = platform.foundation.keyring
-            assert ring is not None  # noqa: S101  # with_keys() has derived it
-            ring.verify(platform.store)
-            answer = {
-                "status": "ok",
-                "kdf": platform.settings.keys.kdf,
-                "primary": ring.primary.kid,
-                "kids": list(ring.keys),
-            }
-        finally:
-            platform.close()
-        if as_json:
-            output.document(answer)
-        else:
-            output.table(
-                ["status", "kdf", "primary key", "keys"],
-                [[answer["status"], answer["kdf"], answer["primary"], ", ".join(ring.keys)]],
-            )
+    """Tell whether the configured keys are those that the store was written with."""
+    with reporting(as_json=as_json) as output, platform_here() as platform:
+        ring = platform.keyring
+        kdf = platform.settings.keys.kdf
+        output.result(
+            {"status": "ok", "kdf": kdf, "primary": ring.primary.kid, "kids": list(ring.keys)},
+            ["status", "kdf", "primary key", "keys"],
+            [["ok", kdf, ring.primary.kid, ", ".join(ring.keys)]],
+        )

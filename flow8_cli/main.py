@@ -2,36 +2,60 @@
 
 from __future__ import annotations
 
+import sys
+
 import typer
+from typer.exceptions import TyperException
 
 from flow8_cli import check, component, demo, doctor, keys, lab, link, modules, plays, run, serve, worker
+from flow8_cli.examples import examples
+from flow8_cli.output import Output
+from flow8_cli.reporting import STOPPED, report, report_usage
 
 app = typer.Typer(
     name="flow8",
     help="Talk to other companies' services from flow8: connect accounts, run flows, look after credentials.",
+    epilog=examples(
+        "flow8 demo                       see it all work, on this machine alone",
+        "flow8 --install-completion       complete commands in your shell",
+    ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # a traceback with local variables is a way for secrets to leave
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.command("demo")(demo.demo)
-app.command("run")(run.run)
-app.command("check")(check.check)
-app.command("plays")(plays.plays)
+app.command("demo", epilog=demo.EXAMPLES)(demo.demo)
+app.command("run", epilog=run.EXAMPLES)(run.run)
+app.command("check", epilog=check.EXAMPLES)(check.check)
+app.command("plays", epilog=plays.EXAMPLES)(plays.plays)
 app.add_typer(link.app, name="link")
 app.add_typer(component.app, name="component")
 app.add_typer(keys.app, name="keys")
-app.command("modules")(modules.modules)
-app.command("lab")(lab.lab)
-app.command("worker")(worker.worker)
-app.command("serve")(serve.serve)
-app.command("doctor")(doctor.doctor)
+app.command("modules", epilog=modules.EXAMPLES)(modules.modules)
+app.command("lab", epilog=lab.EXAMPLES)(lab.lab)
+app.command("worker", epilog=worker.EXAMPLES)(worker.worker)
+app.command("serve", epilog=serve.EXAMPLES)(serve.serve)
+app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 
 
 def main() -> None:
     """Entry point of the `flow8` command."""
-    app()
+    sys.exit(_run())
+
+
+def _run() -> int:
+    """The exit code. Errors inside of a command are reported there; what is left here lies before or around it."""
+    output = Output(as_json="--json" in sys.argv)
+    try:
+        return app(standalone_mode=False) or 0
+    except TyperException as error:
+        return report_usage(output, error)
+    except typer.Abort:  # an end of input, or Ctrl-C, where something was asked
+        output.say("Nothing was done.")
+        return STOPPED
+    except Exception as error:
+        return report(output, error)
 
 
 if __name__ == "__main__":

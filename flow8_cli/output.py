@@ -1,20 +1,18 @@
-"""What commands print: one JSON document where asked for, else tables; errors in plain words on stderr."""
+"""What commands print: the one JSON document of `--json`, or tables for people; all remarks go to stderr."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from unicodedata import category
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from flow8_core.errors import Flow8Error, ValidationFailed
-
-BAD_INPUT, FAILED = 2, 1
-
-# Colour per status word; a status that is none of these stays plain.
+# Colour per status word; a value that is none of these stays plain.
 STATUS_STYLE = {
     "DONE": "green", "done": "green", "active": "green", "ok": "green",
     "FAIL": "red", "failed": "red", "dead_letter": "red", "revoked": "red",
@@ -24,65 +22,97 @@ STATUS_STYLE = {
     "waiting": "dim", "queued": "dim", "filtered": "dim", "skipped": "dim", "cancelled": "dim",
 }  # fmt: skip
 
+GAP = "  "  # between two columns where there are no lines
+_HIDDEN = ("Cc", "Cf", "Cs")  # control and format characters (colours, direction of writing), halves of surrogates
+
+Rows = Sequence[Sequence[Any]]
+
 
 class Output:
-    """stdout for the result, stderr for all else. Rich leaves colour out by itself where it is piped."""
+    """stdout for the answer, stderr for everything else; colours and lines on a terminal alone."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self.console = Console(highlight=False)
-        self.notes = Console(stderr=True, highlight=False)
+        self._answers = _console(stderr=False)
+        self._remarks = _console(stderr=True)
+
+    @property
+    def live(self) -> Console | None:
+        """The terminal that may be drawn on again and again; None where the answer goes elsewhere."""
+        return self._answers if self._answers.is_terminal and not self.as_json else None
 
     def document(self, value: Any) -> None:
         """The one JSON document of `--json`."""
-        sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
-        sys.stdout.flush()
+        _write(json.dumps(value, indent=2, default=str))
 
     def line(self, value: Any) -> None:
         """One line of JSON lines."""
-        sys.stdout.write(json.dumps(value, default=str) + "\n")
-        sys.stdout.flush()
+        _write(json.dumps(value, default=str))
 
-    def table(self, columns: Iterable[str], rows: Iterable[Iterable[Any]], *, title: str | None = None) -> None:
-        """A table for people; values that are status words are coloured."""
-        table = Table(title=title, title_justify="left", header_style="bold")
-        for column in columns:
-            table.add_column(column, overflow="fold")
-        for row in rows:
-            table.add_row(*(styled(value) for value in row))
-        self.console.print(table)
-
-    def say(self, text: str) -> None:
-        """A remark for people, on stderr, with Rich markup."""
-        self.notes.print(text)
-
-    def error(self, error: Flow8Error) -> int:
-        """Report an error and give the exit code that goes with it."""
+    def result(self, value: Any, columns: Sequence[str], rows: Rows) -> None:
+        """An answer: its JSON document, or a table of it."""
         if self.as_json:
-            self.document({"error": {**error.to_dict(), **_problems(error)}})
+            self.document(value)
         else:
-            self.notes.print(f"[red]{error.code}[/red]", end=" ")
-            self.notes.print(error.message, markup=False)
-            for path, message in _problem_list(error):
-                self.notes.print(f"  {path}: {message}", markup=False)
-        return BAD_INPUT if isinstance(error, ValidationFailed) else FAILED
+            self.table(columns, rows)
+
+    def record(self, value: Mapping[str, Any]) -> None:
+        """An answer about one thing: its JSON document, or a line for each of its fields."""
+        self.result(value, ["field", "value"], [[name, plain(item)] for name, item in value.items()])
+
+    def table(self, columns: Sequence[str], rows: Rows, *, title: str = "") -> None:
+        """A table: with lines and colours on a terminal, else in columns that other programs can cut."""
+        if self._answers.is_terminal:
+            self._answers.print(table(columns, rows, title=title))
+            return
+        cells = [list(columns), *([" ".join(text(value).split()) for value in row] for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = (GAP.join(map(str.ljust, row, widths)).rstrip() for row in cells)
+        _write("\n".join(([title] if title else []) + list(lines)))
+
+    def show(self, value: Any) -> None:
+        """Part of an answer for people: text as it stands (never read as markup, never cut), or what Rich can draw."""
+        self._answers.print(Text(text(value)) if isinstance(value, str) else value, soft_wrap=isinstance(value, str))
+
+    def say(self, message: str, *, mark: str = "", style: str = "yellow") -> None:
+        """A remark, on stderr; `mark` is a word in front of it."""
+        head = [(f"{mark} ", style)] if mark else []
+        self._remarks.print(Text.assemble(*head, text(message)), soft_wrap=True)
 
 
-def styled(value: Any) -> str:
-    """A cell: Rich markup for a status word, else the plain text."""
-    text = "" if value is None else str(value)
-    style = STATUS_STYLE.get(text)
-    escaped = text.replace("[", r"\[")
-    return f"[{style}]{escaped}[/{style}]" if style else escaped
+def table(columns: Sequence[str], rows: Rows, *, title: str = "") -> Table:
+    """A table for a terminal; values that are status words are coloured."""
+    drawn = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold")
+    for column in columns:
+        drawn.add_column(column, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(styled(value) for value in row))
+    return drawn
 
 
-def _problem_list(error: Flow8Error) -> tuple[tuple[str, str], ...]:
-    if isinstance(error, ValidationFailed) and len(error.problems) > 1:
-        return error.problems
-    return ()
+def styled(value: Any) -> Text:
+    """A cell."""
+    shown = text(value)
+    return Text(shown, style=STATUS_STYLE.get(shown, ""))
 
 
-def _problems(error: Flow8Error) -> Mapping[str, Any]:
-    if not isinstance(error, ValidationFailed):
-        return {}
-    return {"problems": [{"path": path, "message": message} for path, message in error.problems]}
+def text(value: Any) -> str:
+    """A value as text that moves no cursor: what vendors and their users chose may hold control characters."""
+    shown = "" if value is None else str(value)
+    return "".join(f"\\x{ord(char):02x}" if category(char) in _HIDDEN and char != "\n" else char for char in shown)
+
+
+def plain(value: Any) -> str:
+    """A value of a JSON document on one line."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    return ", ".join(map(plain, value)) if isinstance(value, list | tuple) else json.dumps(value, default=str)
+
+
+def _console(*, stderr: bool) -> Console:
+    return Console(stderr=stderr, highlight=False, emoji=False, markup=False)
+
+
+def _write(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

@@ -6,10 +6,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flow8_cli.session import Company, Json, User, opened, reporting
+from flow8_cli.examples import examples
+from flow8_cli.output import Output
+from flow8_cli.reporting import reporting
+from flow8_cli.session import Company, Json, Session, User, opened
 
 if TYPE_CHECKING:
     from bson import ObjectId
+
+EXAMPLES = examples(
+    "flow8 plays",
+    "flow8 plays 6923f0c2a7d1e84b5c0f9a12",
+    "flow8 plays 6923f0c2a7d1e84b5c0f9a12 --json | jq '.steps[].output'",
+)
+
+QUIET = ("done", "filtered", "skipped", "waiting")
+STEP_COLUMNS = ["step", "module", "status", "attempts", "note"]
 
 
 def plays(
@@ -19,35 +31,33 @@ def plays(
     company: Company = None,
     user: User = None,
 ) -> None:
-    """List the newest plays, or show one with its steps.
-
-    Examples: flow8 plays
-              flow8 plays 6923f0c2a7d1e84b5c0f9a12 --json
-    """
+    """List the newest plays, or show one with its steps."""
     with reporting(as_json=as_json) as output, opened(company=company, user=user) as session:
-        ledger = session.platform.ledger
-        if play_id is not None:
-            described = ledger.describe(ledger.get(_play(play_id), company_id=session.company_id))
-            if as_json:
-                output.document(described)
-            else:
-                output.table(*steps_table(described))
-            return
-        shown = [ledger.describe(play) for play in ledger.list(company_id=session.company_id, limit=limit)]
-        if as_json:
-            output.document({"plays": shown})
-            return
-        rows = [[p["play_id"], p["status"], p["seconds"], len(p["steps"]), _waiting(p)] for p in shown]
-        output.table(["play", "status", "seconds", "steps", "waits or failed at"], rows)
+        if play_id is None:
+            _list(output, session, limit)
+        else:
+            _show(output, session, _object_id(play_id))
 
 
-def steps_table(described: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows of a play's steps."""
-    rows = [[s["name"], s["module_ref"], s["status"], s["attempts"], _why(s)] for s in described["steps"]]
-    return ["step", "module", "status", "attempts", "note"], rows
+def step_rows(described: dict[str, Any]) -> list[list[Any]]:
+    """A play's steps as rows of `STEP_COLUMNS`."""
+    return [[s["name"], s["module_ref"], s["status"], s["attempts"], _note(s["error"])] for s in described["steps"]]
 
 
-def _play(text: str) -> ObjectId:
+def _list(output: Output, session: Session, limit: int) -> None:
+    ledger = session.platform.ledger
+    shown = [ledger.describe(play) for play in ledger.list(company_id=session.company_id, limit=limit)]
+    rows = [[p["play_id"], p["status"], p["seconds"], len(p["steps"]), _concerned(p)] for p in shown]
+    output.result({"plays": shown}, ["play", "status", "seconds", "steps", "waits or failed at"], rows)
+
+
+def _show(output: Output, session: Session, play_id: ObjectId) -> None:
+    ledger = session.platform.ledger
+    described = ledger.describe(ledger.get(play_id, company_id=session.company_id))
+    output.result(described, STEP_COLUMNS, step_rows(described))
+
+
+def _object_id(text: str) -> ObjectId:
     from bson import ObjectId
 
     from flow8_core.errors import NotFound
@@ -57,13 +67,9 @@ def _play(text: str) -> ObjectId:
     return ObjectId(text)
 
 
-def _why(step: dict[str, Any]) -> str:
-    error = step["error"]
+def _note(error: dict[str, Any] | None) -> str:
     return f"{error['code']}: {error['message']}" if error else ""
 
 
-def _waiting(described: dict[str, Any]) -> str:
-    concerned = [
-        step["name"] for step in described["steps"] if step["status"] not in ("done", "filtered", "skipped", "waiting")
-    ]
-    return ", ".join(concerned)
+def _concerned(described: dict[str, Any]) -> str:
+    return ", ".join(step["name"] for step in described["steps"] if step["status"] not in QUIET)

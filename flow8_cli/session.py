@@ -1,4 +1,4 @@
-"""What every command needs: who acts, on which platform, and how errors end it."""
+"""What every command needs: who acts, and on which platform."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flow8_cli.output import Output
-from flow8_core.errors import Flow8Error
-
 if TYPE_CHECKING:
     from bson import ObjectId
 
@@ -20,9 +17,9 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
 Company = Annotated[
-    str | None, typer.Option("--company", envvar="FLOW8_COMPANY", help="Act for this company (its id).")
+    str | None, typer.Option("--company", metavar="ID", envvar="FLOW8_COMPANY", help="Act for this company.")
 ]
-User = Annotated[str | None, typer.Option("--user", envvar="FLOW8_USER", help="Act as this user (its id).")]
+User = Annotated[str | None, typer.Option("--user", metavar="ID", envvar="FLOW8_USER", help="Act as this user.")]
 
 
 @dataclass(frozen=True)
@@ -34,33 +31,40 @@ class Session:
     user_id: ObjectId
 
 
-@contextmanager
-def reporting(*, as_json: bool) -> Iterator[Output]:
-    """An output whose command ends with the right exit code, whatever of ours is raised inside."""
-    output = Output(as_json=as_json)
+def log_to_stderr() -> None:
+    """Logs of this command, redacted, from `FLOW8_LOG_LEVEL` (WARNING) on. Raises `ValidationFailed`."""
+    from flow8_core import logging
+    from flow8_core.errors import ValidationFailed
+
     try:
-        yield output
-    except Flow8Error as error:
-        raise typer.Exit(output.error(error)) from None
+        logging.configure(level=os.environ.get("FLOW8_LOG_LEVEL") or "WARNING")
+    except ValidationFailed as error:
+        raise ValidationFailed(error.message, path="FLOW8_LOG_LEVEL") from None
 
 
 def foundation() -> Foundation:
-    """Settings from flow8.yaml, .env and the environment of the working folder; logs go to stderr from here on."""
-    from flow8_core import logging
+    """Settings from flow8.yaml, .env and the environment of the working folder."""
     from flow8_runtime.platform import Foundation
 
-    logging.configure(level=os.environ.get("FLOW8_LOG_LEVEL", "WARNING"))
+    log_to_stderr()
     return Foundation.lay(os.environ)
 
 
 @contextmanager
-def opened(*, company: str | None, user: str | None) -> Iterator[Session]:
-    """An open platform and who acts on it; closed at the end."""
+def platform_here() -> Iterator[Platform]:
+    """The platform that the working folder's settings describe; closed at the end."""
     from flow8_runtime.platform import Platform
 
     platform = Platform(foundation())
     try:
-        company_id, user_id = platform.identity(company, user)
-        yield Session(platform, company_id, user_id)
+        yield platform
     finally:
         platform.close()
+
+
+@contextmanager
+def opened(*, company: str | None, user: str | None) -> Iterator[Session]:
+    """The platform and who acts on it. Raises `ValidationFailed` where a shared database is not told who."""
+    with platform_here() as platform:
+        company_id, user_id = platform.identity(company, user)
+        yield Session(platform, company_id, user_id)

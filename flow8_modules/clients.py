@@ -37,9 +37,6 @@ class Clients:
                 kept.clients.popitem(last=False)
             return client
 
-    def __len__(self) -> int:
-        return len(self._kept.clients)
-
 
 class _Kept:
     """The clients of one process."""

@@ -163,18 +163,18 @@ def context(
 
     A component may be given as its plain configuration.
     """
-    noted = noted or Noted()
+    noted = Noted() if noted is None else noted
     given = {
         kind: GivenComponent(each) if isinstance(each, Mapping) else each for kind, each in (components or {}).items()
     }
     return Context(
-        egress=egress or Egress(EgressSettings()),
+        egress=Egress(EgressSettings()) if egress is None else egress,
         workspace=Workspace(folder, max_bytes=max_bytes),
         idempotency_key=key,
         deadline=Deadline.after(timeout_s, clock or SystemClock()),
         log=noted,
         progress=noted.progress,
-        clients=clients or Clients(),
+        clients=Clients() if clients is None else clients,
         link=link,
         components=given,
         defaults=defaults,

@@ -14,7 +14,6 @@ from flow8_runtime import documents, notation
 from flow8_runtime.documents import Play, StepState
 from flow8_runtime.states import Result
 
-INLINE_LIMIT = 16 * 1024  # characters of output that lie in the play; a larger one lies in its attempt's row
 OUTPUT_LIMIT = 8 * 1024 * 1024  # a database document ends at 16 MiB
 
 Status = Literal["done", "failed", "skipped", "filtered", "parked", "outcome_unknown"]
@@ -148,12 +147,10 @@ def row_of(outcome: Outcome) -> dict[str, Any]:
 
 def result_of(row: Mapping[str, Any]) -> Result:
     """What a row says, as a transition needs it."""
-    output = row.get("output")
-    large = output is not None and len(output) > INLINE_LIMIT
     return Result(
         status=row["status"],
-        output=None if large else output,
-        output_ref=row["_id"] if large else None,
+        output=row.get("output"),
+        row=row["_id"],
         error=row.get("error"),
         credential=row.get("credential"),
         due_at=row.get("due_at"),

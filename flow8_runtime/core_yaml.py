@@ -53,7 +53,7 @@ _CoreLoader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 
 
 def read(text: str, *, depth: int) -> Any:
-    """The value of a document that nests at most `depth` levels. Raises `ValidationFailed` with the line of the fault."""
+    """The value of a document that nests at most `depth` levels. Raises `ValidationFailed`, naming the line."""
     try:
         _check_depth(text, depth)
         loader = _CoreLoader(text)

@@ -6,7 +6,8 @@ canonical JSON.
 **plays** one document holds a play's whole state machine (`flow8_runtime.transitions`):
 
     _id, company_id, user_id, name, definition (the flow's _id), args, previous?, origin?
-    status NEW|RUN|DONE|FAIL, created_at, started_at?, completed_at?, cancelled_at?, group (index of the current one)
+    status NEW|RUN|DONE|FAIL, created_at, started_at?, completed_at?, cancelled_at?, group (index of the current one),
+    inlined (characters of output that lie in the play)
     steps {name: {status, n?, landed?, owner?, until?, due_at?, parked_at?, waiting_for?, credential?, effect?, open?,
                   lost?, retries?, parks?, output? | output_ref?, error?, started_at?, finished_at?}}
     rev, write_id                                  compare-and-set, and settling a write whose answer was lost

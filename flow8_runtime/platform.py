@@ -96,12 +96,17 @@ class Platform:
         return store
 
     @cached_property
-    def vault(self) -> Vault:
+    def keyring(self) -> Keyring:
+        """The keys, once they are known to be those that the store was sealed with."""
         self.foundation = self.foundation.with_keys()
         keys = self.foundation.keyring
         assert keys is not None  # noqa: S101  # with_keys() has just derived it
         keys.verify(self.store)
-        return Vault(keys)
+        return keys
+
+    @cached_property
+    def vault(self) -> Vault:
+        return Vault(self.keyring)
 
     @cached_property
     def egress(self) -> Egress:

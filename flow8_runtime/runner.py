@@ -181,7 +181,9 @@ class _Attempt:
         """A 401 says that nothing was done, so one call with a renewed token is safe whatever the effect."""
         if self._credentials.link is None:
             raise error
+        self.called = False  # should the renewal fail, the step can wait for its link like one that was never called
         self._credentials.link = self._parts.resolver().renew(self._credentials.link, deadline=self._deadline)
+        self.called = True
         try:
             return module(inputs, self._context())
         except TokenExpired as again:

@@ -12,6 +12,8 @@ LIVE_LIMIT = 64  # steps of one play that are queued, parked or in flight at onc
 PARK_MAX = timedelta(hours=24)
 LINK_PARK = timedelta(minutes=10)  # a step that waits for a link looks by itself this often
 GRACE = timedelta(seconds=10)  # how long after its lease a ONCE call may still be heard of
+INLINE_LIMIT = 16 * 1024  # characters of an output that lies in the play; a larger one lies in its attempt's row
+INLINE_TOTAL = 128 * 1024  # of all outputs in one play, which is written anew at each transition
 ROTATE_AFTER = timedelta(seconds=1)
 
 READY = frozenset({"queued", "parked"})
@@ -31,11 +33,12 @@ class Stale(Exception):
 @dataclass(frozen=True, slots=True)
 class Result:
     """What an attempt came to, as a transition needs it. `status` is done, failed, skipped, filtered, parked or
-    outcome_unknown; `due_at`, `waiting_for` and `counts` (uses up a retry) belong to parked."""
+    outcome_unknown; `due_at`, `waiting_for` and `counts` (uses up a retry) belong to parked. `row` is the `_id` of the
+    attempt's row, where the output lies in any case."""
 
     status: str
     output: str | None = None
-    output_ref: str | None = None
+    row: str | None = None
     error: Mapping[str, Any] | None = None
     credential: str | None = None
     due_at: datetime | None = None

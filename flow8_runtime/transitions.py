@@ -27,6 +27,8 @@ from flow8_runtime.heads import drop, headed, lane
 from flow8_runtime.progress import end, gone_on, inherited, settled
 from flow8_runtime.states import (
     GRACE,
+    INLINE_LIMIT,
+    INLINE_TOTAL,
     LEASED,
     LINK_PARK,
     LIVE_PLAYS,
@@ -94,10 +96,8 @@ def land(play: Play, flow: Flow, name: str, n: int, result: Result, *, now: date
         _park(new, state, result, now)
     else:
         end(state, result.status, now, error=result.error)
-        if result.output_ref is not None:
-            state["output_ref"] = result.output_ref
-        elif result.output is not None:
-            state["output"] = result.output
+        if result.output is not None:
+            _keep_output(new, state, result.output, result.row)
     return gone_on(new, flow, name, now)
 
 
@@ -262,6 +262,15 @@ def _park(play: Play, state: StepState, result: Result, now: datetime) -> None:
         state["waiting_for"] = result.waiting_for
     counter = "retries" if result.counts else "parks"
     state[counter] = state.get(counter, 0) + 1
+
+
+def _keep_output(play: Play, state: StepState, output: str, row: str | None) -> None:
+    inlined = play.get("inlined", 0) + len(output)
+    if row is not None and (len(output) > INLINE_LIMIT or inlined > INLINE_TOTAL):
+        state["output_ref"] = row
+    else:
+        state["output"] = output
+        play["inlined"] = inlined
 
 
 def _change(play: Play, name: str) -> tuple[Play, StepState]:

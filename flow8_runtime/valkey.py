@@ -11,7 +11,6 @@ import os
 import secrets
 import socket
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,18 +21,12 @@ import redis
 from flow8_core import redaction
 from flow8_core.clock import Clock, Deadline, SystemClock
 from flow8_core.errors import InternalError, ValidationFailed
+from flow8_runtime import children
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 10.0
 ATTEMPTS = 5
 LOG_NAME = "valkey.log"
-
-# The kernel kills the child when the thread that started it ends, even by SIGKILL; a parent that was gone before the
-# child could ask for that is noticed by its changed pid. An exec from here, unlike a preexec_fn, is safe with threads.
-_DIE_WITH_PARENT = (
-    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); "
-    "os.getppid() == int(sys.argv[1]) or sys.exit(1); os.execv(sys.argv[2], sys.argv[2:])"
-)
 
 
 @dataclass(frozen=True)
@@ -96,9 +89,7 @@ def _bundled_path() -> Path | None:
 def _launch(binary: Path, folder: Path) -> Valkey:
     port, password = _free_port(), secrets.token_urlsafe(24)
     redaction.register(password, keep=True)
-    argv = [str(binary), "-"]  # the configuration on stdin: other users of the machine can read arguments
-    if sys.platform == "linux":
-        argv = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *argv]
+    argv = children.dying_with_us([str(binary), "-"])  # configured on stdin: others can read arguments
     with (folder / LOG_NAME).open("ab") as log:
         process = subprocess.Popen(  # noqa: S603  # our own arguments
             argv,

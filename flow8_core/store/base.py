@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from flow8_core.errors import Conflict
+from flow8_core.errors import Conflict, ValidationFailed
 
 Document = dict[str, Any]
 Filter = Mapping[str, Any]
@@ -42,6 +42,13 @@ class Index:
     keys: tuple[tuple[str, int], ...]
     unique: bool = False
     expire_after_s: int | None = None
+
+    def __post_init__(self) -> None:
+        paths = {path for path, _ in self.keys}
+        if not paths or len(paths) < len(self.keys) or any(direction not in (1, -1) for _, direction in self.keys):
+            raise ValidationFailed("An index needs different paths, each with a direction 1 or -1.")
+        if self.expire_after_s is not None and len(paths) > 1:
+            raise ValidationFailed("An index that expires documents has one path.")
 
     @property
     def name(self) -> str:

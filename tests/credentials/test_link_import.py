@@ -156,7 +156,7 @@ def test_all_faults_are_told_at_once_and_nothing_is_written(desk: Desk) -> None:
         ({"access_token": "täken-with-umlaut"}, "access_token"),
         ({"refresh_token": "[encrypted]"}, "refresh_token"),
         ({"refresh_token": 5}, "refresh_token"),
-        ({"token_expiry": "2026-07-04T10:00:00"}, "token_expiry"),
+        ({"token_expiry": "2026-08-08T10:00:00"}, "token_expiry"),
         ({"token_expiry": 1783159200}, "token_expiry"),
         ({"token_expiry": "2020-01-01T00:00:00Z", "refresh_token": None}, "token_expiry"),
         ({"scopes": ["", "x"]}, "scopes"),

@@ -210,9 +210,12 @@ def test_what_is_signed_is_what_is_sent(ctx: Context, server: Scripted) -> None:
     assert not {"transfer-encoding", "x-amz-trailer", "x-amz-security-token"} & set(headers)
 
 
-def test_a_page_in_place_of_an_answer_is_none(ctx: Context, server: Scripted) -> None:
-    server.script = [(200, "<html>")]
+@pytest.mark.parametrize(
+    ("page", "code"), [("<html>", "provider_unavailable"), ("<html></html>", "vendor_bad_response")]
+)
+def test_a_page_in_place_of_an_answer_is_none(ctx: Context, server: Scripted, page: str, code: str) -> None:
+    server.script = [(200, page)]
 
     failed = failure(ctx)
 
-    assert (failed.code, failed.ambiguous) == ("vendor_bad_response", True)
+    assert (failed.code, failed.ambiguous) == (code, True)

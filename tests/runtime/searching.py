@@ -12,13 +12,13 @@ change nothing. What a sweep without compare-and-set would do is searched with `
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from flow8_runtime import documents, transitions
 from flow8_runtime.definition import Flow
-from flow8_runtime.documents import Play
+from flow8_runtime.documents import Play, StepState
 from flow8_runtime.states import BROKEN, LEASED, SUCCEEDED, TERMINAL, Result, Stale
 from tests.runtime.kit import DOWN, PLAY, START, identity
 
@@ -42,8 +42,7 @@ class Rules:
     blind_sweep: bool = False
 
 
-@dataclass(frozen=True)
-class Budget:
+class Budget(NamedTuple):
     """How often the search may do what would go on for ever."""
 
     crashes: int = 1
@@ -53,8 +52,7 @@ class Budget:
     cancels: int = 0
 
 
-@dataclass(frozen=True)
-class Worker:
+class Worker(NamedTuple):
     """`phase`: idle, claimed, marked (about to send), sent (knows the answer), written (its row is there)."""
 
     owner: str
@@ -63,8 +61,7 @@ class Worker:
     result: str = ""
 
 
-@dataclass(frozen=True)
-class World:
+class World(NamedTuple):
     """What has happened outside of the play document."""
 
     budget: Budget
@@ -74,29 +71,24 @@ class World:
     seen_by_sweep: tuple[str, int, bool] | None = None
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     play: Play
     workers: tuple[Worker, Worker]
     world: World
 
-    def key(self) -> tuple[Any, ...]:
+    def key(self, frozen: Callable[[StepState], Frozen]) -> Frozen:
         """Equal for states that differ only in which worker is which, and in which of the dead an owner is."""
-        first, second = sorted(self.workers, key=lambda worker: (worker.phase, worker.attempt, worker.result))
+        first, second = self.workers
+        if first[1:] > second[1:]:
+            first, second = second, first
         names = {first.owner: 1, second.owner: 2}
-        steps = [
-            (names.get(step.get("owner"), 0), *map(_frozen, map(step.get, STEP_FIELDS)))
-            for step in self.play["steps"].values()
-        ]
-        workers = (first.phase, first.attempt, first.result, second.phase, second.attempt, second.result)
-        return (self.play["status"], self.play["group"], tuple(steps), workers, self.world)
+        steps = self.play["steps"].values()
+        owners = tuple(names.get(step["owner"], 0) if "owner" in step else 0 for step in steps)
+        return (self.play["status"], owners, tuple(map(frozen, steps)), first[1:], second[1:], self.world)
 
 
-STEP_FIELDS = ("status", "n", "landed", "open", "lost", "effect", "retries", "parks", "waiting_for")
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+Frozen = tuple[Any, ...]
+STEP_FIELDS = ("status", "n", "landed", "lost", "effect", "retries", "parks", "waiting_for")
 
 
 class Violation(AssertionError):
@@ -113,22 +105,23 @@ class Search:
     rules: Rules = Rules()
     states: int = 0
     endings: set[tuple[str, ...]] = field(default_factory=set)
+    _frozen: dict[int, tuple[StepState, Frozen]] = field(default_factory=dict)
 
     def run(self) -> Search:
         """Visit every state. Raises `Violation` at the first promise that is broken, by the shortest path to it."""
         play = transitions.begin(identity(), self.flow, now=START)
         first = State(play, (Worker("w0"), Worker("w1")), World(self.budget))
-        came_from: dict[Any, tuple[Any, str] | None] = {first.key(): None}
+        came_from: dict[Any, tuple[Any, str] | None] = {first.key(self._freeze): None}
         layer = [first]
         while layer:
             following: list[State] = []
             for state in layer:
                 self.states += 1
-                key = state.key()
+                key = state.key(self._freeze)
                 try:
                     self._check(state)
                     for event, after in self._events(state):
-                        after_key = after.key()
+                        after_key = after.key(self._freeze)
                         if after_key not in came_from:
                             came_from[after_key] = (key, event)
                             following.append(after)
@@ -136,6 +129,14 @@ class Search:
                     raise Violation(f"{broken}\n  " + "\n  ".join(_path(came_from, key))) from None
             layer = following
         return self
+
+    def _freeze(self, step: StepState) -> Frozen:
+        """A step's state as a key; transitions share what they do not change, so most are frozen once."""
+        known = self._frozen.get(id(step))
+        if known is None:
+            frozen = (*map(step.get, STEP_FIELDS), tuple(step.get("open", ())))
+            known = self._frozen[id(step)] = (step, frozen)  # kept, or its id may be another one's
+        return known[1]
 
     def _events(self, state: State) -> Iterator[tuple[str, State]]:
         moved = False
@@ -180,7 +181,7 @@ class Search:
             )
         except Stale:
             return f"{worker.owner} is too late to mark {worker.attempt}", _with(state, index, Worker(worker.owner))
-        return f"{worker.owner} marks {worker.attempt}", _with(state, index, replace(worker, phase="marked"), play=play)
+        return f"{worker.owner} marks {worker.attempt}", _with(state, index, worker._replace(phase="marked"), play=play)
 
     def _send(self, state: State, index: int) -> tuple[str, State]:
         worker, world = state.workers[index], state.world
@@ -194,8 +195,8 @@ class Search:
             if any(state.play["steps"][before]["status"] not in SUCCEEDED | BROKEN for before in group):
                 raise Violation(f"out of order: {worker.attempt} calls before {group} is over")
         sent = (*world.sent, (worker.attempt, self.rules.key(worker.attempt)))
-        world = replace(world, sent=tuple(sorted(sent)))
-        return f"{worker.owner} calls {worker.attempt}", _with(state, index, replace(worker, phase="sent"), world=world)
+        world = world._replace(sent=tuple(sorted(sent)))
+        return f"{worker.owner} calls {worker.attempt}", _with(state, index, worker._replace(phase="sent"), world=world)
 
     def _group(self, name: str) -> int:
         return next(index for index, group in enumerate(self.flow.groups) if name in group)
@@ -203,8 +204,8 @@ class Search:
     def _write_row(self, state: State, index: int, result: str = "done") -> tuple[str, State]:
         worker, world = state.workers[index], state.world
         sent = world.sent if result != "parked" else tuple(call for call in world.sent if call[0] != worker.attempt)
-        world = replace(world, rows=world.rows | {(*worker.attempt, result)}, sent=sent)  # a 429 has done nothing
-        worker = replace(worker, phase="written", result=result)
+        world = world._replace(rows=world.rows | {(*worker.attempt, result)}, sent=sent)  # a 429 has done nothing
+        worker = worker._replace(phase="written", result=result)
         return f"{worker.owner} writes the row of {worker.attempt}: {result}", _with(state, index, worker, world=world)
 
     def _land(self, state: State, index: int) -> tuple[str, State]:
@@ -229,7 +230,7 @@ class Search:
         alive = {worker.owner for worker in state.workers}
         for name, step in state.play["steps"].items():
             if step["status"] in LEASED and step["owner"] not in alive:
-                yield f"sweep: {name} of a dead owner", replace(state, play=self._end(state, name, dead=True))
+                yield f"sweep: {name} of a dead owner", state._replace(play=self._end(state, name, dead=True))
 
     def _end(self, state: State, name: str, *, dead: bool) -> Play:
         n = state.play["steps"][name]["n"]
@@ -244,18 +245,18 @@ class Search:
         if seen is None:
             for name, step in state.play["steps"].items():
                 if step["status"] in LEASED and state.world.budget.timeouts:
-                    spent = replace(state.world.budget, timeouts=state.world.budget.timeouts - 1)
+                    spent = state.world.budget._replace(timeouts=state.world.budget.timeouts - 1)
                     mark = (name, step["n"], step["status"] == "calling")
                     yield (
                         f"sweep reads {mark}",
-                        replace(state, world=replace(state.world, seen_by_sweep=mark, budget=spent)),
+                        state._replace(world=state.world._replace(seen_by_sweep=mark, budget=spent)),
                     )
             return
         name, _, _ = seen
         steps = dict(state.play["steps"])
         steps[name] = {**steps[name], "status": "queued", "due_at": START}
         play = {**state.play, "steps": steps, "status": "RUN"}
-        yield f"sweep queues {name}", replace(state, play=play, world=replace(state.world, seen_by_sweep=None))
+        yield f"sweep queues {name}", state._replace(play=play, world=state.world._replace(seen_by_sweep=None))
 
     def _mishaps(self, state: State) -> Iterator[tuple[str, State]]:
         budget = state.world.budget
@@ -281,14 +282,14 @@ class Search:
             if step["status"] in LEASED:
                 yield (
                     f"the lease of {name} ends, its owner lives",
-                    replace(after, play=self._end(state, name, dead=False)),
+                    after._replace(play=self._end(state, name, dead=False)),
                 )
 
     def _cancel(self, state: State) -> tuple[str, State]:
         play = self.rules.cancel(state.play, self.flow, now=LATE)
         acknowledged = frozenset(self.rules.acknowledged(play))
-        world = replace(state.world, acknowledged=acknowledged)
-        return f"cancel, acknowledged with {sorted(acknowledged)} open", replace(state, play=play, world=world)
+        world = state.world._replace(acknowledged=acknowledged)
+        return f"cancel, acknowledged with {sorted(acknowledged)} open", state._replace(play=play, world=world)
 
     def _check(self, state: State) -> None:
         play, world = state.play, state.world
@@ -327,7 +328,7 @@ def _result(name: str) -> Result:
 
 
 def _spent(state: State, **spent: int) -> State:
-    return replace(state, world=replace(state.world, budget=replace(state.world.budget, **spent)))
+    return state._replace(world=state.world._replace(budget=state.world.budget._replace(**spent)))
 
 
 def _with(state: State, index: int, worker: Worker, *, play: Play | None = None, world: World | None = None) -> State:

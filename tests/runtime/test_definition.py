@@ -13,6 +13,7 @@ from flow8_core.errors import NotFound, ValidationFailed
 from flow8_runtime import notation
 from flow8_runtime.definition import Flow, RetryPolicy
 from flow8_runtime.filters import Filter, FilterGroup
+from flow8_runtime.pasted_secrets import pasted_secrets
 
 SEED = {
     "name": "invoice",
@@ -148,7 +149,8 @@ def test_all_faults_are_said_at_once_with_their_paths() -> None:
     assert set(problems_of(document)) == {
         "stesp", "name", "steps[0].name", "steps[0].module_ref", "steps[0].order", "steps[0].timeout",
         "steps[0].on_error", "steps[0].colour", "steps[1].retry.max_retries", "steps[1].retry.tries",
-        "steps[2].filters.operator", "steps[2].filters.filters[0].expression", "steps[2].filters.filters[0].value", "steps[3]",
+        "steps[2].filters.operator", "steps[2].filters.filters[0].expression",
+        "steps[2].filters.filters[0].value", "steps[3]",
     }  # fmt: skip
 
 
@@ -339,6 +341,27 @@ def test_digests_differ_where_flows_do() -> None:
 def test_a_step_that_is_not_there_is_not_found() -> None:
     with pytest.raises(NotFound):
         Flow.parse(flow_with()).step("b")
+
+
+@pytest.mark.parametrize(
+    ("text", "suspect"),
+    [
+        ("xoxb-123456789012-abcdefghijkl", True),
+        ("Bearer token_123", True),
+        ("AKIAIOSFODNN7ABCDEFG", True),
+        ("ghp_abcdefghijklmnopqrstuvwxyz0123456789", True),
+        ("-----BEGIN PRIVATE KEY-----\nMIIEvQ", True),
+        ("Invoice #001 processed", False),
+        ("{{ $prev.args.token }}", False),
+    ],
+)
+def test_a_secret_that_was_pasted_into_a_flow_is_noticed_and_not_echoed(text: str, suspect: bool) -> None:
+    flow = Flow.parse(flow_with(input_mapping={"headers": [{"x y": text}]}))
+
+    warnings = pasted_secrets(flow)
+
+    assert [path for path, _ in warnings] == (['steps[0].input_mapping.headers[0]["x y"]'] if suspect else [])
+    assert not [message for _, message in warnings if text in message]
 
 
 # ---- Files

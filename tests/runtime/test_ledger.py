@@ -1,22 +1,28 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from bson import ObjectId
 
 from flow8_core.errors import Conflict, InternalError, NotFound, StoreUnavailable, ValidationFailed
 from flow8_core.store import Store
-from flow8_runtime.claims import INLINE_LIMIT, Claim
+from flow8_modules.effect import Effect
+from flow8_runtime import transitions
+from flow8_runtime.claims import Claim
 from flow8_runtime.definition import Flow
 from flow8_runtime.documents import FLOWS, PLAYS, STEP_RUNS
 from flow8_runtime.expressions import resolve
 from flow8_runtime.ledger import Ledger
+from flow8_runtime.states import INLINE_LIMIT, INLINE_TOTAL
+from flow8_runtime.sweep import Sweep
 from tests.runtime.kit import (
     COMPANY,
     USER,
@@ -218,6 +224,7 @@ def test_many_claimers_at_once_take_every_step_exactly_once(ledger: Ledger, stor
             taken.extend((claim.play_id, claim.step) for claim in claims)
 
     _in_threads(claimers, work)
+    work("w1")  # what everybody lost the last race for
 
     assert Counter(taken) == {(play, name): 1 for play in plays for name in ("a", "b")}
 
@@ -270,7 +277,7 @@ def test_a_429_of_one_step_holds_back_the_next_one_with_that_credential(ledger: 
     claims = ledger.claim(2, owner="w1")
     for claim in claims:  # which credential a step uses is known when it has run
         marked = ledger.calling(
-            claim, effect=_effect(), until=watched.now() + timedelta(seconds=9), credential="link:9"
+            claim, effect=Effect.ONCE, until=watched.now() + timedelta(seconds=9), credential="link:9"
         )
         assert marked is not None
         ledger.land([outcome(marked, "parked", due_at=watched.now())], owner="w1", take_next=False)
@@ -458,6 +465,19 @@ def test_a_large_output_lies_in_its_row_and_is_read_from_there(ledger: Ledger, s
     assert ledger.describe(ledger.get(play_id, company_id=COMPANY))["steps"][0]["output"] == output
 
 
+def test_many_outputs_do_not_make_a_play_heavy(ledger: Ledger) -> None:
+    names = [f"s{index}" for index in range(INLINE_TOTAL // INLINE_LIMIT + 8)]
+    play_id = submit(ledger, parallel(*names))
+    outcomes = [outcome(claim, output={"x": "y" * (INLINE_LIMIT - 20)}) for claim in ledger.claim(64, owner="w1")]
+
+    ledger.land(outcomes, owner="w1")
+
+    play = ledger.get(play_id, company_id=COMPANY)
+    inline = sum(len(state.get("output", "")) for state in play["steps"].values())
+    assert inline <= INLINE_TOTAL
+    assert [len(ledger.outputs(play)[name]["x"]) for name in names] == [INLINE_LIMIT - 20] * len(names)
+
+
 @pytest.mark.parametrize("output", [{"x": float("inf")}, {"x": object()}, {"x": "y" * 9_000_000}, {"x": {1, 2}}])
 def test_an_output_that_cannot_be_kept_fails_its_step_and_stops_nobody_else(
     ledger: Ledger, output: dict[str, Any]
@@ -617,16 +637,79 @@ def test_outputs_and_arguments_are_json_for_every_other_reader(ledger: Ledger) -
     assert (json.loads(play["args"]), json.loads(play["steps"]["a"]["output"])) == ({"x": "é"}, {"step": "a"})
 
 
-def _effect() -> Any:
-    from flow8_modules.effect import Effect
+# ---- Everything at once
 
-    return Effect.ONCE
+
+class Storm:
+    """Workers that die at every point, sweeps that clean up after them, and a count of every call."""
+
+    EFFECTS: ClassVar = {"a": Effect.ONCE, "b": Effect.KEYED, "c": Effect.ONCE}
+
+    def __init__(self, ledger: Ledger, store: Store, plays: list[ObjectId]) -> None:
+        self.ledger = ledger
+        self.store = store
+        self.plays = plays
+        self.calls: Counter[tuple[ObjectId, str]] = Counter()
+        self.dead: set[str] = set()
+        self.over = threading.Event()
+        self.orphans = 0
+
+    def work(self, name: str) -> None:
+        rng = random.Random(name)
+        mine = Ledger(self.store, rng=rng)
+        generation = 0
+        while not self.over.is_set():
+            owner = f"{name}.{generation}"
+            claims = mine.claim(2, owner=owner)
+            while claims and owner not in self.dead:
+                following = self._run(mine, claims.pop(0), owner, rng)
+                claims += following
+            generation += owner in self.dead
+            if not claims:
+                self.over.wait(0.001)
+
+    def _run(self, mine: Ledger, claim: Claim, owner: str, rng: random.Random) -> list[Claim]:
+        marked = None if self._dies(owner, rng) else call(mine, claim, effect=self.EFFECTS[claim.step])
+        if marked is None or self._dies(owner, rng):
+            return []
+        self.calls[marked.play_id, marked.step] += 1
+        if self._dies(owner, rng):
+            return []
+        return mine.land([outcome(marked)], owner=owner, claim=1).next
+
+    def _dies(self, owner: str, rng: random.Random) -> bool:
+        if rng.random() < 0.04:
+            self.dead.add(owner)
+        return owner in self.dead
+
+    def sweep(self) -> None:
+        mine = Ledger(self.store)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            self.orphans += Sweep(mine, self.store, dead=lambda owner: owner in self.dead).run().orphans
+            if all(mine.get(play, company_id=COMPANY)["status"] in ("DONE", "FAIL") for play in self.plays):
+                break
+        self.over.set()
+
+
+def test_a_storm_of_dying_workers_loses_no_step_and_calls_no_once_step_twice(ledger: Ledger, store: Store) -> None:
+    storm = Storm(ledger, store, [submit(ledger, sequence("a", "b", "c")) for _ in range(30)])
+
+    _in_threads(6, lambda name: storm.sweep() if name in "01" else storm.work(name))
+
+    assert storm.orphans == 0
+    for play_id in storm.plays:
+        play = ledger.get(play_id, company_id=COMPANY)
+        ended = statuses(ledger, play_id)
+        assert play["status"] == ("DONE" if set(ended.values()) == {"done"} else "FAIL")
+        assert set(ended.values()) <= {"done", "outcome_unknown", "dead_letter", "skipped"}
+        for name, status in ended.items():
+            assert storm.calls[play_id, name] >= (status == "done")
+            assert storm.calls[play_id, name] <= 1 or storm.EFFECTS[name] is Effect.KEYED
 
 
 def _lose(ledger: Ledger, claim: Claim) -> None:
     """Its lease ends unheard."""
-    from flow8_runtime import transitions
-
     flow = ledger.flow(claim.play["definition"])
     ledger.plays.change(
         claim.play, lambda play: transitions.lease_end(play, flow, claim.step, now=ledger.now(), dead=True)

@@ -6,6 +6,8 @@ They are forked from a clean server process and not from the test's own, which m
 from __future__ import annotations
 
 import multiprocessing
+import os
+import warnings
 from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
@@ -75,6 +77,20 @@ def _write_for_ever(url: str, name: str, acknowledged: Connection) -> None:
         )
         acknowledged.send(number)
         number += 1
+
+
+def in_child(work: Callable[[], bool]) -> Callable[[], bool]:
+    """Fork this process; the returned function waits for the child and says whether its work came out true."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later: of forks among threads
+        child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            code = 0 if work() else 2
+        finally:
+            os._exit(code)
+    return lambda: os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def increments(store: Store, _: str) -> int:

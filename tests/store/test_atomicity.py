@@ -70,3 +70,18 @@ def test_rival_upserts_make_one_document(store: Store, store_url: str) -> None:
     rivals.compete(rivals.upserts, store_url)
 
     assert store.find("upserted", {}, sort=[("_id", 1)]) == [{"_id": number, "count": 8} for number in range(30)]
+
+
+def test_a_forked_child_goes_on_with_connections_of_its_own(store: Store) -> None:
+    store.insert("rows", {"_id": "parent"})
+
+    def child() -> bool:
+        store.insert("rows", {"_id": "child", "saw": store.get("rows", "parent")})
+        return store.count("rows", {}) == 2
+
+    finished = rivals.in_child(child)
+    assert finished()
+    store.insert("rows", {"_id": "parent again"})
+
+    assert store.get("rows", "child") == {"_id": "child", "saw": {"_id": "parent"}}
+    assert store.count("rows", {}) == 3

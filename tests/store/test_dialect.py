@@ -121,7 +121,7 @@ def test_an_index_changes_nothing_that_a_query_finds(
 
 
 @given(documents=_DOCUMENTS, filters=st.lists(_FILTERS, min_size=1, max_size=6), sort=_SORTS)
-@settings(max_examples=100)
+@settings(max_examples=40)
 def test_both_stores_find_the_same_in_the_same_order(
     indexed: Store, mongo: Store, documents: list[Document], filters: list[Mapping[str, Any]], sort: Sort
 ) -> None:
@@ -136,7 +136,7 @@ def test_both_stores_find_the_same_in_the_same_order(
 
 # mongo-java-server takes null for a number or an array in `$inc` and the like: without nulls the two agree.
 @given(documents=_documents(_SET, _NOT_NULL), updates=st.lists(st.tuples(_SIMPLE, _UPDATES), min_size=1, max_size=6))
-@settings(max_examples=100)
+@settings(max_examples=40)
 def test_both_stores_change_documents_alike(
     indexed: Store, mongo: Store, documents: list[Document], updates: list[tuple[Mapping[str, Any], Mapping[str, Any]]]
 ) -> None:

@@ -138,6 +138,17 @@ def test_the_name_of_an_index_is_mongodbs() -> None:
     assert Index((("company_id", 1), ("seq", -1))).name == "company_id_1_seq_-1"
 
 
+@pytest.mark.parametrize(
+    ("paths", "expire_after_s"),
+    [((), None), ((("a", 2),), None), ((("a", 1), ("a", -1)), None), ((("a", 1), ("b", 1)), 60)],
+)
+def test_an_index_that_makes_no_sense_is_refused(
+    paths: tuple[tuple[str, int], ...], expire_after_s: int | None
+) -> None:
+    with pytest.raises(ValidationFailed):
+        Index(paths, expire_after_s=expire_after_s)
+
+
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()

@@ -8,7 +8,6 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +18,7 @@ from flow8_core.clock import SystemClock
 from flow8_core.errors import StoreUnavailable, ValidationFailed
 from flow8_core.store import DuplicateKey, Index, Insert, Update, open_store
 from flow8_core.store.sqlite import SqliteStore
+from tests.store import rivals
 
 
 def test_threads_share_a_store(sqlite_url: str) -> None:
@@ -37,34 +37,6 @@ def test_threads_share_a_store(sqlite_url: str) -> None:
         assert store.count("rows", {}) == 640
 
 
-def _in_child(work: Callable[[], bool]) -> Callable[[], bool]:
-    """Fork a child that does the work; the returned function waits for it and says whether it went well."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            code = 0 if work() else 2
-        finally:
-            os._exit(code)
-    return lambda: os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-def test_a_forked_child_goes_on_with_connections_of_its_own(sqlite_url: str) -> None:
-    with closing(open_store(sqlite_url)) as store:
-        store.insert("rows", {"_id": "parent"})
-
-        def child() -> bool:
-            store.insert("rows", {"_id": "child", "saw": store.get("rows", "parent")})
-            return store.count("rows", {}) == 2
-
-        finished = _in_child(child)
-        assert finished()
-        store.insert("rows", {"_id": "parent again"})
-
-        assert store.get("rows", "child") == {"_id": "child", "saw": {"_id": "parent"}}
-        assert store.count("rows", {}) == 3
-
-
 def test_a_child_keeps_its_writes_when_its_parent_closes_the_store(sqlite_url: str) -> None:
     store = open_store(sqlite_url)
     store.insert("rows", {"_id": "parent"})
@@ -75,7 +47,7 @@ def test_a_child_keeps_its_writes_when_its_parent_closes_the_store(sqlite_url: s
         os.write(child_may_end, b".")
         return all(store.update("rows", {"_id": "before"}, {"$inc": {"n": 1}}) for _ in range(200))
 
-    finished = _in_child(child)
+    finished = rivals.in_child(child)
     os.read(parent_closed, 1)
     store.close()  # were it SQLite's last connection, this would fold and remove the log
     assert finished()
@@ -99,7 +71,7 @@ def test_children_forked_while_a_thread_writes_are_not_stuck(sqlite_url: str) ->
 
         thread = threading.Thread(target=write)
         thread.start()
-        children = [_in_child(lambda n=n: store.insert("rows", {"_id": f"child {n}"}) is None) for n in range(10)]
+        children = [rivals.in_child(lambda n=n: store.insert("rows", {"_id": f"child {n}"}) is None) for n in range(10)]
         outcomes = [finished() for finished in children]
         stop.set()
         thread.join()

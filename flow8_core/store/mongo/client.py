@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pymongo
+from pymongo import ReadPreference
 from pymongo import errors as mongo_errors
 from pymongo.collection import Collection
 from pymongo.uri_parser import parse_uri
@@ -20,6 +20,7 @@ from flow8_core.clock import Clock, to_millis
 from flow8_core.errors import Flow8Error, StoreUnavailable, ValidationFailed
 from flow8_core.store.base import Document, DuplicateKey
 from flow8_core.store.dialect.documents import OPTIONS
+from flow8_core.store.forks import around_fork
 
 Mongo = Collection[Document]
 
@@ -65,15 +66,21 @@ class MongoConnection:
         self.hosts = ", ".join(f"{host}:{port}" for host, port in parsed.get("nodelist", ())) or _host_of(url)
         self._clock = clock
         self._lock = threading.Lock()
-        self._pid = os.getpid()
         self._client: pymongo.MongoClient[Document] | None = None
+        self._collections: dict[str, Mongo] = {}
         self._inherited: list[Any] = []
         self._reading: _ClockReading | None = None
+        around_fork(in_child=self._after_fork_in_child)
 
     def collection(self, name: str) -> Mongo:
-        """A collection with majority, journalled writes."""
-        concern = WriteConcern(w="majority", j=True)
-        return self._connected().get_database(self._name, OPTIONS, write_concern=concern).get_collection(name)
+        """A collection, read from the primary and written with majority and journal, whatever the URL says."""
+        found = self._collections.get(name)
+        if found is None:
+            client = self._connected()
+            options = {"write_concern": WriteConcern(w="majority", j=True), "read_preference": ReadPreference.PRIMARY}
+            found = client.get_database(self._name, OPTIONS, **options).get_collection(name)
+            self._collections[name] = found
+        return found
 
     def now(self) -> datetime:
         """The server's clock: asked for twice a minute, and carried on by our monotonic clock in between."""
@@ -128,33 +135,30 @@ class MongoConnection:
         return self.unavailable("a write may or may not have taken place", ambiguous=True)
 
     def close(self) -> None:
+        """Give the connections back; the next use connects again."""
         with self._lock:
-            client, self._client = self._client, None
-        if client is not None and self._pid == os.getpid():
+            client, self._client, self._collections = self._client, None, {}
+        if client is not None:
             client.close()
 
     def _connected(self) -> pymongo.MongoClient[Document]:
-        client = self._client
-        if client is not None and self._pid == os.getpid():
-            return client
-        if self._pid != os.getpid():
-            self._inherited.append(self._client)  # never to be closed here: its sockets are the parent's
-            self._client, self._pid, self._lock = None, os.getpid(), threading.Lock()
         with self._lock:
             if self._client is None:
-                self._client = self._new_client()
+                try:
+                    self._client = pymongo.MongoClient(
+                        self._url,
+                        serverSelectionTimeoutMS=int(TOTAL_S * 1000),
+                        connectTimeoutMS=int(CONNECT_WITHIN_S * 1000),
+                        appname="flow8",
+                    )
+                except (mongo_errors.PyMongoError, ValueError):
+                    raise self.unavailable("its URL cannot be used or resolved") from None
             return self._client
 
-    def _new_client(self) -> pymongo.MongoClient[Document]:
-        try:
-            return pymongo.MongoClient(
-                self._url,
-                serverSelectionTimeoutMS=int(TOTAL_S * 1000),
-                connectTimeoutMS=int(CONNECT_WITHIN_S * 1000),
-                appname="flow8",
-            )
-        except (mongo_errors.PyMongoError, ValueError):
-            raise ValidationFailed("The store's mongodb URL cannot be used.", path="store") from None
+    def _after_fork_in_child(self) -> None:
+        self._lock = threading.Lock()
+        self._inherited.append(self._client)  # never to be closed here: its sockets are the parent's
+        self._client, self._collections = None, {}
 
     def _read_clock(self) -> _ClockReading:
         with self.reading():

@@ -30,6 +30,7 @@ from flow8_core.store.sqlite.catalogue import check_name
 
 _OPTIONS_CONFLICT = frozenset((85, 86))  # IndexOptionsConflict, IndexKeySpecsConflict
 _HIDDEN = {STAMPS: 0}
+_PART = 1000  # documents of a long answer, each part with a time limit of its own
 
 
 class MongoStore:
@@ -73,8 +74,14 @@ class MongoStore:
         compile_sort(sort)
         mongo = self._connection.collection(check_name(collection))
         projection = dict.fromkeys(narrowest(map(split, fields)), 1) if fields else _HIDDEN
-        with self._connection.reading():
-            return list(mongo.find(filter, projection, sort=list(sort) or None, limit=limit))
+        found: list[Document] = []
+        with mongo.find(filter, projection, sort=list(sort) or None, limit=limit) as cursor:
+            while True:
+                with self._connection.reading():
+                    part = cursor.to_list(_PART)
+                found += part
+                if len(part) < _PART:
+                    return found
 
     def update(
         self, collection: str, filter: Filter, update: Mapping[str, Any], *, sort: Sort = (), upsert: bool = False

@@ -10,19 +10,19 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-import weakref
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
 from flow8_core.errors import StoreUnavailable
+from flow8_core.store.forks import around_fork
 from flow8_core.store.sqlite.catalogue import TABLES
 from flow8_core.store.sqlite.gate import Gate
 
 _BUSY_MS = 400  # for foreign tools, which do not know of the gate
 _NORMAL, _FULL = 1, 2
 _CACHED_STATEMENTS = 512
+_CHECKPOINT_PAGES = 4000  # of 4 KiB: a checkpoint waits for the disk inside the gate, so let it be rare
 
 
 class _Open:
@@ -55,11 +55,7 @@ class Database:
         self._opening = threading.Lock()
         self._open: _Open | None = None
         self._inherited: list[_Open] = []
-        os.register_at_fork(
-            before=_weakly(self._before_fork),
-            after_in_parent=_weakly(self._after_fork_in_parent),
-            after_in_child=_weakly(self._after_fork_in_child),
-        )
+        around_fork(before=self._before_fork, in_parent=self._after_fork_in_parent, in_child=self._after_fork_in_child)
 
     def reading(self) -> Reading:
         """`with` it: the reading connection in one snapshot, for one thread at a time."""
@@ -107,15 +103,22 @@ class Database:
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         gate = Gate(self.path.with_name(self.path.name + ".gate"))
         gate.enter()  # under load, opening in WAL mode says "locked" at once
+        connections: list[sqlite3.Connection] = []
         try:
-            writer, reader = self._connection(), self._connection()
+            connections += (self._connection(), self._connection())
+            writer, reader = connections
             writer.execute("PRAGMA journal_mode = WAL").fetchall()
             writer.execute(f"PRAGMA synchronous = {_NORMAL}")
+            writer.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}").fetchall()
             writer.executescript(TABLES)
             reader.execute("SELECT count(*) FROM flow8_collections").fetchall()
             reader.execute("PRAGMA query_only = 1")
-        finally:
-            gate.leave()
+        except BaseException:
+            for connection in connections:
+                connection.close()
+            gate.close()
+            raise
+        gate.leave()
         return _Open(gate, writer, reader)
 
     def _connection(self) -> sqlite3.Connection:
@@ -210,9 +213,3 @@ class Writing:
             finally:
                 self._current.gate.leave()
         self._database.translate(error)
-
-
-def _weakly(method: Callable[[], None]) -> Callable[[], None]:
-    """The method as a hook that does not keep its object alive."""
-    reference = weakref.WeakMethod(method)
-    return lambda: call() if (call := reference()) else None
