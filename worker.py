@@ -19,7 +19,7 @@ from flow8_runtime.broker import find_or_start
 from flow8_runtime.platform import Foundation
 from flow8_runtime.process import WorkerProcess
 
-flow8_logging.configure()
+flow8_logging.configure(level=os.environ.get("FLOW8_LOG_LEVEL") or "INFO")
 foundation = Foundation.lay(os.environ).with_keys()
 broker = find_or_start(foundation.settings)
 queues = tuple(filter(None, os.environ.get("FLOW8_QUEUES", "default").split(",")))

@@ -45,7 +45,8 @@ class GrantPath:
 
 
 MAIN = GrantPath("")
-USER = GrantPath("user_token.")
+USER_TOKEN = "user_token"  # noqa: S105 - a field's name
+USER = GrantPath(f"{USER_TOKEN}.")
 
 
 @dataclass(frozen=True, slots=True)

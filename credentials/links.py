@@ -41,6 +41,7 @@ _ANSWERED = (
     *("provider_user_id", "provider_account", "provider_user_email", "provider_metadata"),
 )
 _ATTEMPTS = 3
+_ENOUGH = 100  # links of one service that one user may have, or one company share
 
 
 class Links:
@@ -92,16 +93,13 @@ class Links:
         rows = self._store.find(COLLECTION, wanted, sort=[("_id", -1)], limit=limit, fields=_ANSWERED)
         return [Link(row, self._vault) for row in rows]
 
-    def for_user(self, service: str, user_id: ObjectId, *, limit: int = 10) -> Sequence[Link]:
+    def for_user(self, service: str, user_id: ObjectId) -> Sequence[Link]:
         """A user's own links of a service, whole, the oldest first, those that were revoked left out."""
-        wanted = {"company_id": self._company_id, "user_id": user_id, "integration_type": {"$eq": service}}
-        return self._whole(wanted, limit)
+        return self._whole({"company_id": self._company_id, "user_id": user_id, "integration_type": service})
 
-    def shared(self, service: str, *, limit: int = 10) -> Sequence[Link]:
+    def shared(self, service: str) -> Sequence[Link]:
         """The links of a service that everybody in the company may use, as `for_user`."""
-        return self._whole(
-            {"company_id": self._company_id, "integration_type": {"$eq": service}, "shared": True}, limit
-        )
+        return self._whole({"company_id": self._company_id, "integration_type": service, "shared": True})
 
     def share(self, link_id: ObjectId | str, *, shared: bool = True) -> Link:
         """Let everybody's flows in the company use a link, or its owner's alone again. Raises `NotFound`."""
@@ -240,9 +238,11 @@ class Links:
         exact = [link for link in rows if _account_of(link) == granted.provider_account]
         return next(iter(exact or [link for link in rows if not _account_of(link)]), None)
 
-    def _whole(self, wanted: Mapping[str, Any], limit: int) -> Sequence[Link]:
-        rows = self._store.find(COLLECTION, {**wanted, "status": {"$ne": "revoked"}}, sort=[("_id", 1)], limit=limit)
-        return [Link(row, self._vault) for row in rows]
+    def _whole(self, wanted: Mapping[str, Any]) -> Sequence[Link]:
+        # sorted and sifted here: these are few, and with nothing but an index's own fields the query is the fastest
+        rows = self._store.find(COLLECTION, wanted, limit=_ENOUGH)
+        links = [Link(row, self._vault) for row in rows if row.get("status") != "revoked"]
+        return sorted(links, key=lambda link: link.id) if len(links) > 1 else links
 
     def _audited(
         self,

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bson import ObjectId
+from bson.errors import InvalidId
 
 from credentials import link_errors
 from credentials.components import Component, Components
-from credentials.grants import COLLECTION, USER
+from credentials.grants import COLLECTION, USER, USER_TOKEN
 from credentials.links import Link, Links
 from credentials.providers.catalogue import Providers
 from credentials.refresh import Refresher
@@ -119,10 +120,9 @@ class Resolver:
         return Components(self._store, self._vault, company_id).resolve(kind, id=component_id, provider=provider)
 
     def _access(self, link: Link, deadline: Deadline, *, force: bool) -> LinkAccess:
-        provider = self._providers.get(link.service)
-        now = self._store.now()
-        if force or link.status != "active" or link.grant().due(now) or link.grant(USER).due(now):
+        if force or not self._ready(link):
             link = self._refresher.fresh(link, deadline=deadline, force=force)
+        provider = self._providers.get(link.service)
         return LinkAccess(
             link_id=str(link.id),
             service=link.service,
@@ -133,10 +133,23 @@ class Resolver:
             link=link,
         )
 
+    def _ready(self, link: Link) -> bool:
+        """Whether the link can be used as it was read."""
+        if link.status != "active":
+            return False
+        now = self._store.now()
+        if link.grant().due(now):
+            return False
+        return USER_TOKEN not in link.document or not link.grant(USER).due(now)
+
     def _named(self, company_id: ObjectId, user_id: ObjectId, service: str | None, link_id: str) -> Link:
-        if not (isinstance(link_id, str) and ObjectId.is_valid(link_id)):
+        if not isinstance(link_id, str):
             raise link_errors.gone(service)
-        found = self._store.find(COLLECTION, {"_id": ObjectId(link_id), "company_id": company_id}, limit=1)
+        try:
+            wanted = {"_id": ObjectId(link_id), "company_id": company_id}
+        except InvalidId:
+            raise link_errors.gone(service) from None
+        found = self._store.find(COLLECTION, wanted, limit=1)
         link = Link(found[0], self._vault) if found else None
         if link is None or (link.user_id != user_id and link.document.get("shared") is not True):
             raise link_errors.gone(service)

@@ -36,10 +36,11 @@ def worker(
         os.environ["FLOW8_LOG_LEVEL"] = level
         import worker as door
 
-        arguments = ["worker", "--pool=prefork", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+        arguments = ["--quiet", "worker", "--pool=prefork", f"--loglevel={level}"]
+        arguments += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
         if processes is not None:
             arguments.append(f"--concurrency={processes}")
-        door.app.worker_main([*arguments, "--quiet", f"--loglevel={level}"])
+        door.app.worker_main(arguments)
 
 
 def _level(name: str) -> str:

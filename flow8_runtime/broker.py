@@ -1,4 +1,7 @@
-"""Where the broker is: as configured, or a bundled Valkey that the first process of a home folder starts."""
+"""Where the broker is: as configured, or the bundled Valkey that a worker of this home folder has started.
+
+The bundled one lives and dies with workers, and comes back at the same address, so that those which are left find it.
+"""
 
 from __future__ import annotations
 
@@ -35,32 +38,49 @@ class Broker:
             self.server.stop()
 
 
-def find_or_start(settings: Settings) -> Broker:
-    """The configured broker; without one the bundled Valkey, found by `.flow8/broker.json` or started now."""
+def find(settings: Settings) -> Broker | None:
+    """The configured broker, else the bundled one where it runs."""
     if settings.broker:
         return Broker(settings.broker)
-    path = settings.home / ADDRESS_FILE
+    url = _kept(settings.home)
+    return Broker(url) if url and _answers(url) else None
+
+
+def find_or_start(settings: Settings) -> Broker:
+    """As `find`; where there is none the bundled Valkey is started, at the address that it had before if that is free.
+
+    Call it in a thread that lasts: the server ends with it.
+    """
+    if settings.broker:
+        return Broker(settings.broker)
     with locked(settings.home / "broker.lock"):
-        url = find(path)
-        if url:
-            return Broker(url)
-        server = valkey.start(settings.home)
-        _write(path, server.url)
+        found = find(settings)
+        if found is not None:
+            return found
+        server = valkey.start(settings.home, url=_kept(settings.home))
+        _keep(settings.home, server.url)
         return Broker(server.url, server)
 
 
-def find(path: Path) -> str | None:
-    """The address in the file, where a server answers there."""
+def _answers(url: str) -> bool:
     try:
-        url = str(json.loads(path.read_text())["url"])
-        redis.Redis.from_url(url, socket_timeout=1.0, socket_connect_timeout=1.0).ping()
-    except (OSError, ValueError, KeyError, redis.RedisError):
+        with redis.Redis.from_url(url, socket_timeout=1.0, socket_connect_timeout=1.0) as client:
+            return bool(client.ping())
+    except (ValueError, redis.RedisError):
+        return False
+
+
+def _kept(home: Path) -> str | None:
+    """The address that the last one had."""
+    try:
+        return str(json.loads((home / ADDRESS_FILE).read_text())["url"])
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return url
 
 
-def _write(path: Path, url: str) -> None:
+def _keep(home: Path, url: str) -> None:
     """The address holds the server's password: for its owner alone."""
+    path = home / ADDRESS_FILE
     fresh = path.with_suffix(".new")
     fd = os.open(fresh, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
     with os.fdopen(fd, "w") as file:

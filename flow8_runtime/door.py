@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
+import redis
 from bson import ObjectId
 
 from flow8_core.errors import Flow8Error
+from flow8_runtime import broker
 from flow8_runtime.app import make_app, publish_wakeup
-from flow8_runtime.broker import find_or_start
 from flow8_runtime.definition import Flow
 from flow8_runtime.platform import Foundation, Platform
 from flow8_runtime.wakeup import Wakeup
@@ -24,10 +26,8 @@ class Door:
 
     def __init__(self, platform: Platform) -> None:
         self.platform = platform
-        self._broker = find_or_start(platform.settings)
-        self._flags = self._broker.flags()
-        app = make_app(self._broker.url)
-        self._wakeup = Wakeup(self._flags, lambda queue: publish_wakeup(app, queue))
+        self._flags: redis.Redis | None = None
+        self._wakeup: Wakeup | None = None
 
     @classmethod
     def open(cls, environ: Mapping[str, str] | None = None) -> Door:
@@ -50,11 +50,7 @@ class Door:
         """
         flow = definition if isinstance(definition, Flow) else Flow.parse(definition)
         play = self.platform.ledger.submit(flow, args or {}, company_id=company_id, user_id=user_id, play_id=play_id)
-        for queue in {step.queue for step in flow.steps}:
-            try:
-                self._wakeup.ring(queue)
-            except Flow8Error:  # the play is safe in the ledger; the sweep wakes a worker for it
-                break
+        self._ring({step.queue for step in flow.steps})
         return play
 
     def wait(self, play_id: ObjectId, *, company_id: ObjectId, timeout: float = 300.0) -> dict[str, Any]:
@@ -71,14 +67,34 @@ class Door:
 
     def broker_dump(self) -> bytes:
         """All that lies in the broker now, as Redis serialises it: for looking whether a secret is in it."""
+        self._find_broker()
+        if self._flags is None:
+            return b""
         keys = list(self._flags.scan_iter(count=1000))
         return b"".join(key + (self._flags.dump(key) or b"") for key in keys)
 
     def close(self) -> None:
-        """Close the connections; a broker that this process started ends with it."""
-        self._flags.close()
+        """Close the connections."""
+        if self._flags is not None:
+            self._flags.close()
         self.platform.close()
-        self._broker.close()
+
+    def _ring(self, queues: Iterable[str]) -> None:
+        """Wake workers. Without a broker there is none alive to wake; a worker looks into the ledger when it starts."""
+        wakeup = self._find_broker()
+        if wakeup is None:
+            return
+        with suppress(Flow8Error):  # the play is safe in the ledger; the sweep wakes a worker for it
+            for queue in queues:
+                wakeup.ring(queue)
+
+    def _find_broker(self) -> Wakeup | None:
+        """The broker's bell; looked for again until it is there."""
+        found = broker.find(self.platform.settings) if self._wakeup is None else None
+        if found is not None:
+            self._flags, app = found.flags(), make_app(found.url)
+            self._wakeup = Wakeup(self._flags, lambda queue: publish_wakeup(app, queue))
+        return self._wakeup
 
 
 def submit(

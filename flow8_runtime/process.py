@@ -15,6 +15,7 @@ from flow8_core.errors import Flow8Error
 from flow8_core.logging import get_logger
 from flow8_modules.workspace import Workspace
 from flow8_runtime import app as celery_app
+from flow8_runtime import broker
 from flow8_runtime.broker import Broker
 from flow8_runtime.engine import MISSED_BEATS, Drained, Engine
 from flow8_runtime.owners import Owner, Owners
@@ -103,13 +104,17 @@ class WorkerProcess:
         """Heartbeat and sweep, whatever the broker does: a flushed or dead Redis must not stop the sweep."""
         pause = min(self.settings.worker.beat_s, self.settings.worker.sweep_s)
         while not self._over.wait(pause * random.uniform(0.8, 1.0)):  # noqa: S311  # spreads processes, guards nothing
-            for work in (self.beat, self._renew, self._sweep_in_turn):
+            for work in (self.beat, self._renew, self._keep_broker, self._sweep_in_turn):
                 try:
                     work()
                 except Flow8Error as error:
                     log.warning("upkeep: %s", error.message)
                 except Exception:
                     log.exception("upkeep failed; it goes on")
+
+    def _keep_broker(self) -> None:
+        """The bundled broker ends with the worker that started it; one of those that are left starts it again."""
+        broker.find_or_start(self.settings)
 
     def _renew(self) -> None:
         self.engine.renew(self.platform.store, lease_s=self.settings.worker.lease_s)

@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
+from urllib.parse import urlsplit
 
 import redis
 
@@ -45,17 +46,18 @@ class Valkey:
         self.process.wait()
 
 
-def start(folder: Path, *, clock: Clock | None = None) -> Valkey:
-    """Start a server on a free loopback port and wait until it answers; its log is `folder`/valkey.log.
+def start(folder: Path, *, url: str | None = None, clock: Clock | None = None) -> Valkey:
+    """Start a server on a loopback port and wait until it answers; its log is `folder`/valkey.log.
 
-    Call it in the main thread: the server ends with the thread that started it. Raises `ValidationFailed` where the
-    binary is not installed, and `InternalError` where it does not come up within ten seconds.
+    It gets port and password of `url`, where that was a server's of ours and the port is free, else new ones. Call it
+    in a thread that lasts: the server ends with the thread that started it. Raises `ValidationFailed` where the binary
+    is not installed, and `InternalError` where it does not come up within ten seconds.
     """
     binary = binary_path()
     folder.mkdir(parents=True, exist_ok=True)
     deadline = Deadline.after(START_TIMEOUT_S, clock or SystemClock())
-    for _attempt in range(ATTEMPTS):
-        valkey = _launch(binary, folder)
+    for attempt in range(ATTEMPTS):
+        valkey = _launch(binary, folder, _address(url if attempt == 0 else None))
         if _answers(valkey, deadline):
             atexit.register(valkey.stop)
             return valkey
@@ -86,8 +88,16 @@ def _bundled_path() -> Path | None:
         return None
 
 
-def _launch(binary: Path, folder: Path) -> Valkey:
-    port, password = _free_port(), secrets.token_urlsafe(24)
+def _address(url: str | None) -> tuple[int, str]:
+    """Port and password."""
+    before = urlsplit(url or "")
+    if before.hostname == HOST and before.port and before.password:
+        return before.port, before.password
+    return _free_port(), secrets.token_urlsafe(24)
+
+
+def _launch(binary: Path, folder: Path, address: tuple[int, str]) -> Valkey:
+    port, password = address
     redaction.register(password, keep=True)
     argv = children.dying_with_us([str(binary), "-"])  # configured on stdin: others can read arguments
     with (folder / LOG_NAME).open("ab") as log:

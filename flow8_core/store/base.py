@@ -9,7 +9,8 @@ the millisecond, given back UTC and aware), and lists and dicts of these.
 MongoDB. **Updates:** `$set $unset $inc $max $min $push $pull $addToSet $setOnInsert`, or a whole document without any
 operator, which replaces. Anything else raises `ValidationFailed` before the database is asked.
 
-Only one document at a time is atomic. Each method may raise `StoreUnavailable`, within two seconds.
+Only one document at a time is atomic. Each method may raise `StoreUnavailable`, within two seconds; its `ambiguous` says
+that a write may have taken place (all others have not). The field `_writes` belongs to the store.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ class Insert:
 class Update:
     """One update of a batch: the first document that matches `filter` gets the operators or the replacement.
 
-    Where the same document may be written by others, put a `write_id` of your own into `$set` or the replacement: by it
-    MongoDB's answer is settled when it got lost.
+    On MongoDB False may, after a lost answer, also mean that it was applied and that somebody has replaced the document
+    since: re-read before doing it again, as after any missed compare-and-set.
     """
 
     collection: str

@@ -1,3 +1,5 @@
+"""Flow definitions: both spellings, every fault at once, files in JSON and YAML."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""Expressions: what a path gives, what is refused, and that no text does anything else."""
+
 from __future__ import annotations
 
 import json

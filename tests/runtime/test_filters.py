@@ -1,3 +1,5 @@
+"""Filters: when a step runs, and what counts as equal."""
+
 from __future__ import annotations
 
 from typing import Any, Literal

@@ -1,3 +1,5 @@
+"""The ledger on both stores: submitting, claiming, landing, asking, and all of it under a storm."""
+
 from __future__ import annotations
 
 import json
@@ -675,7 +677,8 @@ class Storm:
         self.calls[marked.play_id, marked.step] += 1
         if self._dies(owner, rng):
             return []
-        return mine.land([outcome(marked)], owner=owner, claim=1).next
+        landing = mine.land([outcome(marked)], owner=owner, claim=1)
+        return landing.next + landing.claims
 
     def _dies(self, owner: str, rng: random.Random) -> bool:
         if rng.random() < 0.04:

@@ -1,3 +1,5 @@
+"""Retries and patience: whether to repeat, and how long to wait."""
+
 from __future__ import annotations
 
 import random

@@ -1,3 +1,5 @@
+"""The sweep on both stores: what it takes back, releases, rotates, wakes and finds lost."""
+
 from __future__ import annotations
 
 import threading

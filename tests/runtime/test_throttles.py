@@ -1,3 +1,5 @@
+"""Throttles on both stores: one moment for a credential, seen by everybody within a second."""
+
 from __future__ import annotations
 
 import threading

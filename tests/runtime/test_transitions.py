@@ -1,3 +1,5 @@
+"""The state machine, transition by transition; first what broke in prototypes."""
+
 from __future__ import annotations
 
 import copy

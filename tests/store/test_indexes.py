@@ -159,8 +159,10 @@ def expiring(tmp_path: Path, clock: ManualClock) -> Iterator[SqliteStore]:
     """A SQLite store whose `oauth_states` expire a minute after `expires_at`."""
     with closing(SqliteStore(tmp_path / "store.db", clock=clock)) as store:
         store.declare("oauth_states", [Index((("expires_at", 1),), expire_after_s=60)])
-        for number, field in enumerate(({"expires_at": clock.now()}, {"expires_at": None}, {}, {"expires_at": "soon"})):
-            store.insert("oauth_states", {"_id": number, **field})
+        store.insert("oauth_states", {"_id": 0, "expires_at": clock.now()})
+        store.insert("oauth_states", {"_id": 1, "expires_at": None})
+        store.insert("oauth_states", {"_id": 2})
+        store.insert("oauth_states", {"_id": 3, "expires_at": "soon"})
         store.insert("oauth_states", {"_id": "list", "expires_at": [clock.now(), clock.now() + timedelta(days=1)]})
         store.insert("oauth_states", {"_id": "later", "expires_at": clock.now() + timedelta(days=1)})
         yield store

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 from contextlib import closing
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from flow8_core.store import Index, Store, open_store
@@ -40,7 +41,7 @@ def test_killed_writers_lose_no_acknowledged_write(tmp_path: Path, sqlite_url: s
     assert _integrity(tmp_path / "store.db") == "ok"
 
 
-def _last_of(pipe: rivals.Connection, last: int) -> int:
+def _last_of(pipe: Connection, last: int) -> int:
     """The last number that a dead writer acknowledged."""
     try:
         while True:

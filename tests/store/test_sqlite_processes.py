@@ -10,13 +10,14 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from flow8_core.clock import SystemClock
 from flow8_core.errors import StoreUnavailable, ValidationFailed
-from flow8_core.store import DuplicateKey, Index, Insert, Update, open_store
+from flow8_core.store import DuplicateKey, Index, Insert, Store, Update, open_store
 from flow8_core.store.sqlite import SqliteStore
 from tests.store import rivals
 
@@ -71,13 +72,18 @@ def test_children_forked_while_a_thread_writes_are_not_stuck(sqlite_url: str) ->
 
         thread = threading.Thread(target=write)
         thread.start()
-        children = [rivals.in_child(lambda n=n: store.insert("rows", {"_id": f"child {n}"}) is None) for n in range(10)]
+        children = [rivals.in_child(partial(_inserts, store, f"child {number}")) for number in range(10)]
         outcomes = [finished() for finished in children]
         stop.set()
         thread.join()
 
         assert all(outcomes)
         assert store.count("rows", {}) == written + 10
+
+
+def _inserts(store: Store, name: str) -> bool:
+    store.insert("rows", {"_id": name})
+    return True
 
 
 def test_an_index_that_another_process_adds_is_kept_by_all(sqlite_url: str) -> None:
@@ -198,7 +204,7 @@ def test_a_durable_collection_waits_for_the_disk_and_another_does_not(sqlite_url
         store.declare("links", [], durable=True)
         store.declare("plays", [])
 
-        levels = []
+        levels: list[int] = []
         for collection in ("links", "plays", "links"):
             store.insert(collection, {"_id": len(levels)})
             connection = store._database._open

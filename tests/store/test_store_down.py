@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import resource
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from flow8_core.errors import StoreUnavailable
 from flow8_core.store import Index, Insert, Store, Update, open_store
 from tests import processes
 from tests.counterparts.chaos import ChaosProxy
+from tests.store import rivals
 
 _ASKED: dict[str, Callable[[Store], object]] = {
     "get": lambda store: store.get("things", 1),
@@ -97,35 +99,27 @@ def test_a_sqlite_file_that_cannot_be_used_is_an_error_in_time(tmp_path: Path, a
 
 
 def test_a_full_disk_is_an_error_and_not_a_broken_store(tmp_path: Path) -> None:
-    import resource
-
     with closing(open_store(f"sqlite:///{tmp_path}/store.db")) as store:
         store.insert("things", {"_id": 1})
 
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (256 * 1024, 256 * 1024))
-                code = _until_full(store)
-            finally:
-                os._exit(code)
-        _, status = os.waitpid(child, 0)
+        def fill() -> bool:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (256 * 1024, 256 * 1024))
+            return _keeps_what_it_acknowledged(store)
 
-        assert os.waitstatus_to_exitcode(status) == 0
+        finished = rivals.in_child(fill)
+        assert finished()
         store.insert("things", {"_id": "after"})
         assert store.count("things", {}) >= 2
 
 
-def _until_full(store: Store) -> int:
-    import signal
-
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+def _keeps_what_it_acknowledged(store: Store) -> bool:
+    """Insert until the disk is full; whether what was acknowledged until then, and nothing else, is there."""
     acknowledged = 0
     try:
         while acknowledged < 1000:
             store.insert("things", {"_id": f"large {acknowledged}", "text": "x" * 10_000})
             acknowledged += 1
     except StoreUnavailable:
-        return 0 if store.count("things", {"text": {"$exists": True}}) == acknowledged else 3
-    return 4
+        return store.count("things", {"text": {"$exists": True}}) == acknowledged
+    return False

@@ -76,9 +76,8 @@ class MongoConnection:
         """A collection, read from the primary and written with majority and journal, whatever the URL says."""
         found = self._collections.get(name)
         if found is None:
-            client = self._connected()
-            options = {"write_concern": WriteConcern(w="majority", j=True), "read_preference": ReadPreference.PRIMARY}
-            found = client.get_database(self._name, OPTIONS, **options).get_collection(name)
+            concern = WriteConcern(w="majority", j=True)
+            found = self._connected().get_database(self._name, OPTIONS, ReadPreference.PRIMARY, concern)[name]
             self._collections[name] = found
         return found
 

@@ -57,9 +57,9 @@ class Database:
         self._inherited: list[_Open] = []
         around_fork(before=self._before_fork, in_parent=self._after_fork_in_parent, in_child=self._after_fork_in_child)
 
-    def reading(self) -> Reading:
-        """`with` it: the reading connection in one snapshot, for one thread at a time."""
-        return Reading(self)
+    def reading(self, *, snapshot: bool = True) -> Reading:
+        """`with` it: the reading connection, for one thread at a time; all statements see one `snapshot`."""
+        return Reading(self, snapshot=snapshot)
 
     def writing(self, *, durable: bool = False) -> Writing:
         """`with` it: a write transaction, committed at the end, rolled back on errors. `durable`: wait for the disk."""
@@ -146,10 +146,11 @@ class Database:
 
 
 class Reading:
-    """The reading connection for the time of a `with`, in one snapshot."""
+    """The reading connection for the time of a `with`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, snapshot: bool) -> None:
         self._database = database
+        self._snapshot = snapshot
 
     def __enter__(self) -> sqlite3.Connection:
         while True:
@@ -159,7 +160,8 @@ class Reading:
                 break
             current.reader_lock.release()
         try:
-            current.reader.execute("BEGIN")
+            if self._snapshot:
+                current.reader.execute("BEGIN")
         except sqlite3.Error as error:
             current.reader_lock.release()
             raise self._database.unavailable(str(error)) from error
@@ -169,7 +171,8 @@ class Reading:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            self._current.reader.execute("ROLLBACK")
+            if self._snapshot:
+                self._current.reader.execute("ROLLBACK")
         finally:
             self._current.reader_lock.release()
         self._database.translate(error)

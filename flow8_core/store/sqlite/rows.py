@@ -20,10 +20,10 @@ from flow8_core.store.sqlite.plan import Statement, choose
 Row = tuple[int, Document]
 
 
-def get(connection: sqlite3.Connection, collection: Collection, key: bytes) -> Document | None:
-    """The document with this encoded `_id`."""
-    rows = connection.execute(f"SELECT body FROM {collection.table} WHERE id = ?", (key,)).fetchall()  # noqa: S608
-    return decode(rows[0][0]) if rows else None
+def body(connection: sqlite3.Connection, collection: Collection, key: bytes) -> bytes | None:
+    """The BSON of the document with this encoded `_id`."""
+    found = connection.execute(f"SELECT body FROM {collection.table} WHERE id = ?", (key,)).fetchall()  # noqa: S608
+    return found[0][0] if found else None
 
 
 def select(

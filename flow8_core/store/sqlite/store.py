@@ -56,9 +56,14 @@ class SqliteStore:
             rows.insert(transaction.connection, transaction.collection(collection), document, body)
 
     def get(self, collection: str, id: Any) -> Document | None:
-        key = keys.encode(id)
-        with self._reading(collection) as (connection, known):
-            return rows.get(connection, known, key) if known else None
+        key, known = keys.encode(id), self._catalogue.collections.get(collection)
+        if known is None:
+            with self._reading(collection) as (_, known):
+                if known is None:
+                    return None
+        with self._database.reading(snapshot=False) as connection:  # no index takes part, so any catalogue will do
+            body = rows.body(connection, known, key)
+        return None if body is None else decode(body)
 
     def find(
         self, collection: str, filter: Filter, *, sort: Sort = (), limit: int = 0, fields: Sequence[str] = ()

@@ -1,0 +1,44 @@
+"""Kombu's Redis transport with our check in front: a message that is none is dropped, and the worker lives on."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from kombu.transport import redis
+
+from flow8_runtime.envelopes import Refused, checked
+
+log = logging.getLogger("flow8.messages")
+
+
+class Channel(redis.Channel):  # type: ignore[misc]
+    """Reads from the queues."""
+
+    def _brpop_read(self, **options: Any) -> Any:
+        delivered = self.connection.delivered
+        try:
+            return super()._brpop_read(**options)
+        except (ValueError, RecursionError):  # json.loads of what was popped: it is gone from the queue
+            if self.connection.delivered != delivered:
+                raise
+            log.warning("a message was dropped: it is no JSON")
+            return True
+
+
+class Transport(redis.Transport):  # type: ignore[misc]
+    """Named in the Celery app's settings."""
+
+    Channel = Channel
+    tasks: frozenset[str] = frozenset()
+    delivered = 0
+
+    def _deliver(self, message: Any, queue: str) -> None:
+        self.delivered += 1
+        try:
+            message = checked(message, queue, self.tasks)
+        except Refused as reason:
+            log.warning("a message in %s was dropped: %s", queue, reason)
+            return
+        super()._deliver(message, queue)
