@@ -39,7 +39,7 @@ def keep_our_logging(**_: Any) -> None:
 @signals.worker_process_init.connect
 def start(**_: Any) -> None:
     """In each child, after the fork."""
-    _process[:] = [WorkerProcess(foundation, broker, app, stopping=lambda: _stop[0] == 1)]
+    _process[:] = [WorkerProcess(foundation, broker, app, queues=queues, stopping=lambda: _stop[0] == 1)]
 
 
 @signals.worker_ready.connect
@@ -78,7 +78,7 @@ def run_step(**message: Any) -> None:
 @app.task(name=names.EXECUTE, acks_late=True, reject_on_worker_lost=True)
 def execute(**message: Any) -> None:
     """A whole step from an engine with records of its own."""
-    tasks.execute(_process[0], app, message)
+    tasks.execute(_process[0], message)
 
 
 @app.task(name=names.REFRESH_LINK)

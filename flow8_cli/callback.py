@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import queue
-import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+from urllib.error import URLError
+from urllib.parse import urlsplit
+from urllib.request import ProxyHandler, build_opener
 
 from flow8_cli.session import Session
 from flow8_core.errors import AccessDenied, ExecutionTimeout, Flow8Error, ValidationFailed
@@ -19,110 +24,96 @@ if TYPE_CHECKING:
 
 LOOK_S = 0.2
 EXCHANGE_S = 20.0  # a state that is used up becomes a link within this time, or not at all
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+SERVICE = "flow8-modules"  # what our /health says
+
+Heard = queue.SimpleQueue["Link | Flow8Error"]
 
 
+@dataclass(frozen=True)
 class Waiting:
-    """A connect that has begun. `link` waits for it to end."""
+    """A connection that has begun at `began_at` (the store's clock)."""
 
-    def __init__(self, session: Session, begun: Begun, service: str) -> None:
-        self._session = session
-        self._begun = begun
-        self._service = service
-        self._began_at = session.platform.store.now()
-        self._heard: queue.Queue[Link | Flow8Error] = queue.Queue()
-        self.hear = self._heard.put
+    session: Session
+    begun: Begun
+    service: str
+    began_at: datetime
+    heard: Heard
 
     def link(self, timeout: float) -> Link:
         """The connected link. Raises what the callback came to, or `ExecutionTimeout` where nobody came."""
-        ends = time.monotonic() + timeout
-        used_up: float | None = None
+        ends, used_up = time.monotonic() + timeout, None
         while time.monotonic() < ends:
             result = self._next()
-            if isinstance(result, Flow8Error):
-                raise result
+            if self.session.platform.connect.pending(self.begun.state):
+                continue  # what was heard concerns another attempt: a page elsewhere, a scanner, an old tab
             if result is not None:
-                return result
-            if used_up is None and not self._session.platform.connect.pending(self._begun.state):
-                used_up = time.monotonic()
-            if used_up is not None and time.monotonic() - used_up > EXCHANGE_S:
+                return _link(result)
+            used_up = used_up or time.monotonic()
+            if time.monotonic() - used_up > EXCHANGE_S:
                 raise AccessDenied("The vendor's answer came back, but made no link; the page in the browser says why.")
         raise ExecutionTimeout("Nobody came back from the vendor's page in time; run the command again.")
 
     def _next(self) -> Link | Flow8Error | None:
         """What this process's own callback heard, or the link that our API has stored meanwhile."""
         try:
-            return self._heard.get(timeout=LOOK_S)
+            return self.heard.get(timeout=LOOK_S)
         except queue.Empty:
-            links = self._session.platform.links(self._session.company_id)
-            fresh = [
-                link
-                for link in links.list(service=self._service, user_id=self._session.user_id, status="active")
-                if link.document["updated_at"] >= self._began_at
-            ]
-            return fresh[0] if fresh else None
+            return self._stored()
+
+    def _stored(self) -> Link | None:
+        """The link that the user's last connection made or renewed, by the audit log: a refresh is none."""
+        from credentials.audit import Selection
+
+        session = self.session
+        events = session.platform.audit(session.company_id).query(
+            Selection(action="integration_linked", user_id=session.user_id, since=self.began_at), limit=1
+        )
+        links = session.platform.links(session.company_id)
+        found = links.find(events[0]["resource_id"]) if events else None
+        if found is None or found.service != self.service or found.document["updated_at"] < self.began_at:
+            return None
+        return found
 
 
 @contextmanager
-def connected(session: Session, begun: Begun, service: str) -> Iterator[Waiting]:
-    """Have the callback served while the block lasts."""
-    waiting = Waiting(session, begun, service)
-    listener = _listen(session.platform.settings.callback_port)
-    if listener is None:
-        _require_our_api(session)
+def awaited(session: Session, begun: Begun, service: str) -> Iterator[Waiting]:
+    """Have the callback served while the block lasts. Raises `ValidationFailed` where a stranger holds its port."""
+    waiting = Waiting(session, begun, service, session.platform.store.now(), queue.SimpleQueue())
+    address = urlsplit(session.platform.connect.redirect_uri(service))
+    if address.hostname in LOOPBACK and not _is_ours(address.port or 80):
+        with _served(waiting, address.port or 80):
+            yield waiting
+    else:
         yield waiting
-        return
-    server = _server(session, waiting)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    try:
-        yield waiting
-    finally:
-        server.should_exit = True
-        thread.join(timeout=5)
-        listener.close()
 
 
-def _listen(port: int) -> socket.socket | None:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(("127.0.0.1", port))
-    except OSError:
-        listener.close()
-        return None
-    listener.listen()
-    return listener
-
-
-def _server(session: Session, waiting: Waiting) -> Any:
-    import uvicorn
-
+@contextmanager
+def _served(waiting: Waiting, port: int) -> Iterator[None]:
     from flow8_api.app import make_app
+    from flow8_api.server import listen, make_server
 
-    return uvicorn.Server(
-        uvicorn.Config(
-            make_app(session.platform, heard=waiting.hear),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            lifespan="off",
-        )
-    )
+    with listen("127.0.0.1", port) as listener:
+        server = make_server(make_app(waiting.session.platform, heard=waiting.heard.put))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            thread.join(timeout=5)
 
 
-def _require_our_api(session: Session) -> None:
-    """Somebody holds the port; it has to be our API, or the browser's return would end at a stranger's."""
-    import json
-    from urllib.error import URLError
-    from urllib.request import ProxyHandler, build_opener
-
-    port = session.platform.settings.callback_port
+def _is_ours(port: int) -> bool:
+    """Whether our API answers at this port of this machine."""
     try:
         with build_opener(ProxyHandler({})).open(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
-            ours = json.loads(answer.read(4096)).get("service") == "flow8-modules"
+            return bool(json.loads(answer.read(4096)).get("service") == SERVICE)
     except (URLError, OSError, ValueError, AttributeError):
-        ours = False
-    if not ours:
-        raise ValidationFailed(
-            f"Port {port} is taken by another program; free it, or change public_url.", path="public_url"
-        )
+        return False
+
+
+def _link(result: Link | Flow8Error) -> Link:
+    if isinstance(result, Flow8Error):
+        raise result
+    return result

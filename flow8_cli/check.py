@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from flow8_cli.examples import examples
-from flow8_cli.files import read_bytes
+from flow8_cli.files import flow_form, read_bytes
 from flow8_cli.reporting import FAILED, reporting
 from flow8_cli.session import Company, Json, User, opened
 
@@ -34,7 +34,8 @@ def check(
     with reporting(as_json=as_json) as output:
         text = read_bytes(flow, path="FLOW")
         with opened(company=company, user=user) as session:
-            found = Preflight(session.platform, company_id=session.company_id, user_id=session.user_id).read(text)
+            preflight = Preflight(session.platform, company_id=session.company_id, user_id=session.user_id)
+            found = preflight.check_text(text, form=flow_form(flow))
         if found or as_json:
             answer = {"ok": not found, "problems": [problem.to_dict() for problem in found]}
             output.result(answer, ["where", "code", "what to do"], [[p.path, p.code, p.message] for p in found])

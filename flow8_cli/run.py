@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flow8_cli.examples import examples
-from flow8_cli.files import read_bytes, read_object
+from flow8_cli.files import flow_form, read_bytes, read_object
 from flow8_cli.output import Output
 from flow8_cli.own_worker import own_worker
 from flow8_cli.plays import STEP_COLUMNS, step_rows
@@ -63,8 +63,7 @@ def run(
     with reporting(as_json=as_json) as output:
         definition, args = _read(flow, args_file)
         files = [_file(pair) for pair in file or []]
-        with opened(company=company, user=user) as session:
-            door = Door(session.platform)
+        with opened(company=company, user=user) as session, closing(Door(session.platform)) as door:
             play_id = door.submit(
                 definition,
                 args,
@@ -83,11 +82,12 @@ def run(
 
 
 def _read(flow: str, args_file: str | None) -> tuple[Flow, dict[str, Any]]:
+    from flow8_runtime import notation
     from flow8_runtime.definition import Flow
 
     if flow == args_file == "-":
         raise ValidationFailed("Only one of flow and input can come from stdin.", path="--input")
-    definition = Flow.read(read_bytes(flow, path="FLOW"))
+    definition = Flow.parse(notation.read(read_bytes(flow, path="FLOW"), form=flow_form(flow)))
     return definition, {} if args_file is None else read_object(args_file, path="--input")
 
 
@@ -109,9 +109,14 @@ def _placed(platform: Platform, files: list[tuple[str, Path]]) -> ObjectId:
     play_id = ObjectId()
     for name, path in files:
         workspace = Workspace(platform.settings.workspace_root / str(play_id))
-        with path.open("rb") as source, workspace.create_file(name, field="--file") as target:
-            while block := source.read(BLOCK):
-                target.write(block)
+        try:
+            with path.open("rb") as source, workspace.create_file(name) as target:
+                while block := source.read(BLOCK):
+                    target.write(block)
+        except OSError as error:
+            raise ValidationFailed(f"The file {path.name} cannot be read: {error.strerror}.", path="--file") from None
+        except ValidationFailed as error:
+            raise ValidationFailed(error.message, path="--file") from None
     return play_id
 
 

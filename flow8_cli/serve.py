@@ -6,36 +6,28 @@ from typing import Annotated
 
 import typer
 
-from flow8_cli.session import foundation, reporting
+from flow8_cli.examples import examples
+from flow8_cli.reporting import reporting
+from flow8_cli.session import platform_here
+
+EXAMPLES = examples("flow8 serve", "flow8 serve --host 0.0.0.0 --port 4454")
 
 
 def serve(
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
-        int | None, typer.Option("--port", min=1, max=65535, help="Port; that of public_url by default.")
+        int | None, typer.Option("--port", min=1, max=65535, help="Port; that of public_url unless said.")
     ] = None,
 ) -> None:
-    """Serve the OAuth2 callback of `public_url`.
+    """Serve the OAuth2 callback of `public_url` until Ctrl-C or SIGTERM.
 
-    Example: flow8 serve --host 0.0.0.0 --port 4454
+    It is plain HTTP: where others can reach it, put a proxy with TLS in front.
     """
-    import uvicorn
+    with reporting(as_json=False) as output, platform_here() as platform:
+        from flow8_api.app import make_app
+        from flow8_api.server import listen, make_server
 
-    from flow8_api.app import make_app
-    from flow8_runtime.platform import Platform
-
-    with reporting(as_json=False) as output:
-        platform = Platform(foundation())
-        try:
-            platform.connect  # noqa: B018  # a wrong key or a missing store is told now, not at the first callback
-            output.say(f"Callback at {platform.settings.public_url}/auth/callback/<service>")
-            uvicorn.run(
-                make_app(platform),
-                host=host,
-                port=port or platform.settings.callback_port,
-                log_config=None,
-                access_log=False,  # an access log would hold authorization codes
-                server_header=False,
-            )
-        finally:
-            platform.close()
+        _ = platform.connect  # a wrong key or a missing store is told now, not at the first callback
+        with listen(host, port or platform.settings.callback_port) as listener:
+            output.say(f"The callback is {platform.settings.public_url}/auth/callback/<service>; Ctrl-C ends it.")
+            make_server(make_app(platform)).run(sockets=[listener])

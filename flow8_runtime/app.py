@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Mapping
 from typing import Any
 
 from celery import Celery
 from kombu.entity import Queue
+from kombu.exceptions import OperationalError
 
+from flow8_core.errors import StoreUnavailable
 from flow8_runtime.wakeup import DEFAULT_QUEUE
 
 STEPS_QUEUE = "flow8"
@@ -15,6 +19,10 @@ UPKEEP_QUEUE = "flow8.upkeep"
 
 DRAIN, RUN_STEP, EXECUTE = "flow8.drain", "flow8.run_step", "flow8.execute"
 REFRESH_LINK, SWEEP, STEP_DONE = "flow8.refresh_link", "flow8.sweep", "flow8.step_done"
+TASKS = frozenset({DRAIN, RUN_STEP, EXECUTE, REFRESH_LINK, SWEEP})
+
+# The connection that lies ready may be one that a restarted broker has forgotten; a second failure is the broker's.
+ONCE_MORE = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
 
 SETTINGS: dict[str, Any] = {
     # Who can write to the broker is not trusted: no format that can carry code, no commands by broadcast.
@@ -39,7 +47,11 @@ SETTINGS: dict[str, Any] = {
     # Redis away is waited for, at start and later, for ever.
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,
+    # Kombu's own ends the worker on a message that is none.
+    "broker_transport": "flow8_runtime.transport:Transport",
     "broker_transport_options": {
+        "socket_connect_timeout": 5.0,
+        "socket_timeout": 15.0,
         "socket_keepalive": True,
         "health_check_interval": 30,
         # `flow8.execute` comes back after an hour if its worker died; it may run that long, but not longer.
@@ -76,11 +88,36 @@ def make_app(broker_url: str, *, queues: tuple[str, ...] = (DEFAULT_QUEUE,)) -> 
     """A Celery app that consumes the three queues, and the wake-ups of the named queues of steps."""
     app = Celery("flow8", broker=broker_url)
     app.conf.update(SETTINGS)
+    if broker_url.startswith("rediss://"):
+        app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}  # kombu's default is to believe any certificate
     names = [STEPS_QUEUE, *(drain_queue(queue) for queue in queues), UPKEEP_QUEUE]
-    app.conf.task_queues = [Queue(name) for name in names]  # type: ignore[no-untyped-call]
+    app.conf.task_queues = [Queue(name, routing_key=name) for name in names]  # type: ignore[no-untyped-call]
     return app
 
 
 def publish_wakeup(app: Celery, queue: str) -> None:
-    """Send the wake-up of a named queue of steps."""
-    app.send_task(DRAIN, queue=drain_queue(queue), ignore_result=True, retry=False)
+    """Send the wake-up of a named queue of steps. Raises `StoreUnavailable` where the broker does not answer."""
+    _publish(app, DRAIN, {}, drain_queue(queue))
+
+
+def publish_answer(app: Celery, queue: str, answer: Mapping[str, Any]) -> None:
+    """Send a `flow8.step_done` to a queue of the sender's. Raises `StoreUnavailable` where the broker does not
+    answer."""
+    _publish(app, STEP_DONE, answer, queue)
+
+
+def _publish(app: Celery, task: str, kwargs: Mapping[str, Any], queue: str) -> None:
+    target = Queue(queue, routing_key=queue)  # type: ignore[no-untyped-call]
+    try:
+        app.send_task(
+            task,
+            kwargs=dict(kwargs),
+            queue=target,
+            declare=[],  # a list in Redis needs none, and a queue of somebody else's is not ours to bind
+            kwargsrepr="",  # a second copy of what may be long
+            ignore_result=True,
+            retry=True,
+            retry_policy=ONCE_MORE,
+        )
+    except (OperationalError, OSError) as error:
+        raise StoreUnavailable("The broker does not answer; check `broker` and that Redis runs.") from error

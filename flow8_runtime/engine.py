@@ -17,7 +17,7 @@ from flow8_core import crashpoints
 from flow8_core.clock import Clock
 from flow8_core.errors import StoreUnavailable
 from flow8_core.store import Store
-from flow8_runtime.ledger import Claim, Ledger, Outcome
+from flow8_runtime.ledger import Claim, Landing, Ledger, Outcome
 from flow8_runtime.owners import Owner
 from flow8_runtime.runner import Runner
 from flow8_runtime.wakeup import DEFAULT_QUEUE, Wakeup
@@ -40,7 +40,10 @@ class Drained:
 
 
 class Engine:
-    """One process's drainer. `stopping` is asked before each step: what is in flight finishes, nothing new begins."""
+    """One process's drainer. `stopping` is asked before each step: what is in flight finishes, nothing new begins.
+
+    `on_finished` hears of plays that are over and that somebody outside waits for.
+    """
 
     def __init__(
         self,
@@ -63,10 +66,14 @@ class Engine:
         self._stopping = stopping
         self._on_finished = on_finished
         self._in_flight = InFlight()
+        self._kept = Kept()
 
     def drain(self, queue: str = DEFAULT_QUEUE) -> Drained:
-        """Run what is due in `queue` until nothing is, or the budget is spent; then wake another if more is due."""
-        self._wakeup.answer(queue)
+        """Run what is due in `queue` until nothing is, or the budget is spent; then wake another if more is due.
+
+        Raises `StoreUnavailable` where the ledger cannot be asked; what was done by then is kept, and landed later.
+        """
+        self._wake(self._wakeup.answer, queue)
         ends = self._clock.monotonic() + self._budget_s
         drained = Drained()
         claims = self._ledger.claim(1, owner=self._owner.id, queues=(queue,))
@@ -79,31 +86,51 @@ class Engine:
         return drained
 
     def renew(self, store: Store, *, lease_s: float) -> None:
-        """Renew the leases of what is in flight; the heartbeat calls it, from a thread of its own."""
-        claims = self._in_flight.all()
+        """Renew the leases of what is in flight or waits to be landed; the heartbeat calls it, from its own thread."""
+        claims = self._in_flight.all() + [outcome.claim for outcome, _ in self._kept.all()]
         if claims:
             self._ledger.renew(claims, until=store.now() + timedelta(seconds=lease_s))
 
+    def land_kept(self) -> None:
+        """Land what could not be landed because the store was away. Raises `StoreUnavailable` where it still is."""
+        for outcome, queue in self._kept.all():
+            self._told(outcome, self._ledger.land([outcome], owner=self._owner.id, take_next=False))
+            self._kept.remove(outcome, queue)
+            self._wake(self._wakeup.ring, queue)
+
     def _run_one(self, claim: Claim, queue: str, drained: Drained, *, go_on: bool) -> list[Claim]:
         with self._in_flight.of(claim):
-            outcome = self._runner.run(claim)
+            outcome = self._run(claim)
         drained.steps += 1
         if outcome is None:
             return self._ledger.claim(1, owner=self._owner.id, queues=(queue,)) if go_on else []
         crashpoints.visit(BEFORE_LANDING)
         return self._land(outcome, queue, drained, go_on=go_on)
 
+    def _run(self, claim: Claim) -> Outcome | None:
+        try:
+            return self._runner.run(claim)
+        except StoreUnavailable as error:  # before anything was called: the step is as due as it was
+            return Outcome(claim, "parked", error=error.to_dict(), due_at=claim.play["created_at"])
+
     def _land(self, outcome: Outcome, queue: str, drained: Drained, *, go_on: bool) -> list[Claim]:
-        landing = self._ledger.land(
-            [outcome], owner=self._owner.id, take_next=go_on, claim=1 if go_on else 0, queues=(queue,)
-        )
+        try:
+            landing = self._ledger.land(
+                [outcome], owner=self._owner.id, take_next=go_on, claim=1 if go_on else 0, queues=(queue,)
+            )
+        except StoreUnavailable:
+            self._kept.add(outcome, queue)
+            raise
         crashpoints.visit(LANDED)
-        for play_id in landing.finished:
-            self._on_finished(play_id)
+        self._told(outcome, landing)
         drained.finished += landing.finished
         if landing.claims and go_on:
             self._wake(self._wakeup.ring_at_leisure, queue)
         return landing.next + landing.claims
+
+    def _told(self, outcome: Outcome, landing: Landing) -> None:
+        if landing.finished and "origin" in outcome.claim.play:
+            self._on_finished(outcome.claim.play_id)
 
     def _wake(self, ring: Callable[[str], object], queue: str) -> None:
         """There is more than this process can do at once. A broker that is away does not stop a drain."""
@@ -136,6 +163,27 @@ class InFlight:
         """All claims in flight, as of now."""
         with self._lock:
             return list(self._claims.values())
+
+
+class Kept:
+    """Outcomes that no ledger has heard of yet, each with the queue that its step came from."""
+
+    def __init__(self) -> None:
+        self._outcomes: list[tuple[Outcome, str]] = []
+        self._lock = threading.Lock()
+
+    def add(self, outcome: Outcome, queue: str) -> None:
+        with self._lock:
+            self._outcomes.append((outcome, queue))
+
+    def remove(self, outcome: Outcome, queue: str) -> None:
+        with self._lock:
+            self._outcomes.remove((outcome, queue))
+
+    def all(self) -> list[tuple[Outcome, str]]:
+        """All of them, as of now."""
+        with self._lock:
+            return list(self._outcomes)
 
 
 @dataclass

@@ -1,7 +1,8 @@
 """What comes out of a broker's queue, before Celery sees it: taken apart, and only what we know put together again.
 
-Whoever can write to the broker is not trusted. Celery and kombu end the worker on an envelope that is no JSON or lacks a
-field, and obey its headers: time limits that kill a call, callbacks, chains, compression. Here all of that falls away.
+Whoever can write to the broker is not trusted. Celery and kombu end the worker on an envelope that is no JSON or lacks
+a field, and obey its headers: time limits that kill a call, callbacks, chains, compression. Here all of that falls
+away.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def _resolve_one_of(need: OneOf, request: Request, resolver: Resolver, found: Cr
     if any(_try(alternative, request, resolver, found) for alternative in need.alternatives):
         return
     if not need.optional:
-        kinds = " or ".join(_words(alternative) for alternative in need.alternatives)
+        kinds = " or ".join(words(alternative) for alternative in need.alternatives)
         raise AccessDenied(f"This step needs {kinds}; connect or add one, or name one in the step.")
 
 
@@ -117,5 +117,6 @@ def _take(need: Link | Component, request: Request, resolver: Resolver, found: C
         found.defaults.add(need.kind)
 
 
-def _words(need: Link | Component) -> str:
+def words(need: Link | Component) -> str:
+    """A need as messages name it."""
     return f"a link to {need.service or 'a service'}" if isinstance(need, Link) else f"a component of kind {need.kind}"

@@ -1,25 +1,30 @@
 """Looks at a flow before it runs: every fault at once, each with its path, and no vendor is called.
 
-Module refs, inputs against their schemas, links and components there, scopes enough.
+The definition and its expressions, module refs, inputs against their schemas, links and components there and usable,
+scopes enough.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from bson import ObjectId
 
-from credentials.links import Link as StoredLink
-from credentials.resolver import Resolver
+from credentials import link_errors
 from flow8_core.errors import Flow8Error, ValidationFailed
-from flow8_modules.catalogue import AnyModule, Catalogue
+from flow8_modules.catalogue import AnyModule
 from flow8_modules.needs import Component, Link, Need, OneOf, as_needs
-from flow8_runtime.definition import Flow, Step
+from flow8_runtime import notation
+from flow8_runtime.definition import Step
+from flow8_runtime.needs import words
+from flow8_runtime.platform import Platform
+from flow8_runtime.reading import FlowReader, Placed
 
-_EXPRESSION = re.compile(r"\{\{.*?\}\}", re.DOTALL)
+ROOT = "input_mapping"
+_PLAIN_NAME = re.compile(r"[A-Za-z_$][A-Za-z0-9_$-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -31,127 +36,146 @@ class Problem:
     message: str
 
     def to_dict(self) -> dict[str, str]:
+        """As answers show it."""
         return {"path": self.path, "code": self.code, "message": self.message}
 
 
 class Preflight:
     """Checks flows for one company and the user that would run them."""
 
-    def __init__(self, catalogue: Catalogue, resolver: Resolver, *, company_id: ObjectId, user_id: ObjectId) -> None:
-        self._catalogue = catalogue
-        self._resolver = resolver
+    def __init__(self, platform: Platform, *, company_id: ObjectId, user_id: ObjectId) -> None:
+        self._platform = platform
         self._company_id = company_id
         self._user_id = user_id
 
-    def check(self, flow: Flow) -> list[Problem]:
-        """All problems of a flow; an empty list says that nothing is known that would stop it."""
-        return [problem for index, step in enumerate(flow.steps) for problem in self._step(step, f"steps[{index}]")]
+    def check_text(self, text: bytes | str, *, form: Literal["json"] | None = None) -> list[Problem]:
+        """As `check`, of a flow's JSON or YAML text."""
+        try:
+            return self.check(notation.read(text, form=form))
+        except ValidationFailed as error:
+            return [Problem(path, error.code, message) for path, message in error.problems]
 
-    def scopes(self, flow: Flow) -> dict[str, frozenset[str]]:
-        """What the flow's links must be allowed to do: scopes by service, for `connect.begin`."""
+    def check(self, document: Any) -> list[Problem]:
+        """All problems of a definition; an empty list says that nothing is known that would stop it."""
+        draft = FlowReader().draft(document)
+        found = [Problem(path, ValidationFailed.code, message) for path, message in draft.problems]
+        said = tuple(problem.path for problem in found)
+        for placed in draft.steps:
+            found += [problem for problem in self._step(placed) if not _is_within(problem.path, said)]
+        return found
+
+    def scopes(self, document: Any) -> dict[str, frozenset[str]]:
+        """What the definition's links must be allowed to do: scopes by service, for `connect.begin`."""
         wanted: dict[str, frozenset[str]] = {}
-        for step in flow.steps:
-            for need in _needs(self._catalogue.get(step.module_ref), None):
-                if isinstance(need, Link) and need.service:
-                    wanted[need.service] = wanted.get(need.service, frozenset()) | frozenset(need.scopes)
+        for step in FlowReader().flow(document).steps:
+            for need in _needs(self._platform.catalogue.get(step.module_ref), None):
+                for link in need.alternatives if isinstance(need, OneOf) else (need,):
+                    if isinstance(link, Link) and link.service:
+                        wanted[link.service] = wanted.get(link.service, frozenset()) | link.scopes
         return wanted
 
-    def _step(self, step: Step, path: str) -> list[Problem]:
+    def _step(self, placed: Placed) -> Iterator[Problem]:
         try:
-            module = self._catalogue.get(step.module_ref)
-        except ValidationFailed as error:
-            return [Problem(f"{path}.module_ref", error.code, error.message)]
-        inputs, problems = _inputs(module, step, path)
+            module = self._platform.catalogue.get(placed.step.module_ref)
+        except Flow8Error as error:
+            yield Problem(placed.at("module_ref"), error.code, error.message)
+            return
+        inputs, problems = _inputs(module, placed)
+        yield from problems
         for need in _needs(module, inputs):
-            problems += self._need(need, step, path)
-        return problems
+            yield from self._need(need, placed)
 
-    def _need(self, need: Need, step: Step, path: str) -> list[Problem]:
+    def _need(self, need: Need, placed: Placed) -> Iterator[Problem]:
         if isinstance(need, OneOf):
-            found = [self._need(alternative, step, path) for alternative in _named(need, step) or need.alternatives]
-            return [] if need.optional and not _named(need, step) else min(found, key=len, default=[])
-        if need.optional and not _named(OneOf(need), step):
-            return []
-        return self._link(need, step, path) if isinstance(need, Link) else self._component(need, step, path)
+            yield from self._one_of(need, placed)
+        elif not need.optional or _names(placed.step, need):
+            yield from self._link(need, placed) if isinstance(need, Link) else self._component(need, placed)
 
-    def _link(self, need: Link, step: Step, path: str) -> list[Problem]:
-        where = f"{path}.input_mapping.link_id"
-        if step.link_id and _EXPRESSION.search(step.link_id):
-            return []
+    def _one_of(self, need: OneOf, placed: Placed) -> Iterator[Problem]:
+        """As `flow8_runtime.needs` chooses: the alternative that the step names, else the first that is there."""
+        named = [alternative for alternative in need.alternatives if _names(placed.step, alternative)]
+        if named:
+            yield from self._need(named[0], placed)
+        elif not need.optional and all(any(self._need(each, placed)) for each in need.alternatives):
+            choice = " or ".join(words(alternative) for alternative in need.alternatives)
+            message = f"This step needs {choice}; connect or add one, or name one in the step."
+            yield Problem(placed.path, "access_denied", message)
+
+    def _link(self, need: Link, placed: Placed) -> Iterator[Problem]:
+        where, link_id = f"{placed.at('input_mapping')}.link_id", placed.step.link_id
+        if _is_expression(link_id):
+            return
         try:
-            link = self._resolver.choose(
-                company_id=self._company_id, user_id=self._user_id, service=need.service, link_id=step.link_id
+            link = self._platform.resolver.choose(
+                company_id=self._company_id, user_id=self._user_id, service=need.service, link_id=link_id
+            )
+            provider = self._platform.providers.get(link.service)
+            provider.registered()
+        except Flow8Error as error:
+            yield Problem(where, error.code, error.message)
+            return
+        if trouble := link_errors.unusable(link):
+            yield Problem(where, trouble.code, trouble.message)
+        if missing := provider.scopes.missing(need.scopes, link.scopes):
+            lack = link_errors.lacks_scopes(link, missing)
+            yield Problem(where, lack.code, lack.message)
+
+    def _component(self, need: Component, placed: Placed) -> Iterator[Problem]:
+        named = placed.step.component_config_ids.get(need.kind)
+        if _is_expression(named):
+            return
+        try:
+            self._platform.resolver.component(
+                company_id=self._company_id, kind=need.kind, component_id=named, provider=need.provider
             )
         except Flow8Error as error:
-            return [Problem(where, error.code, error.message)]
-        return _link_problems(link, need, where)
-
-    def _component(self, need: Component, step: Step, path: str) -> list[Problem]:
-        component_id = step.component_config_ids.get(need.kind)
-        if component_id and _EXPRESSION.search(component_id):
-            return []
-        try:
-            self._resolver.component(
-                company_id=self._company_id, kind=need.kind, component_id=component_id, provider=need.provider
-            )
-        except Flow8Error as error:
-            return [Problem(f"{path}.component_config_ids.{need.kind}", error.code, error.message)]
-        return []
+            yield Problem(f"{placed.at('component_config_ids')}.{need.kind}", error.code, error.message)
 
 
 def _needs(module: AnyModule, inputs: Any | None) -> tuple[Need, ...]:
-    """What the call needs; where the input is not known yet, what can be said without it."""
-    if inputs is not None:
-        return module.needs_of(inputs)
-    return () if callable(module.needs) else as_needs(module.needs)
+    """What the call needs; where that depends on an input that is not known yet, nothing is said of it."""
+    if callable(module.needs):
+        return () if inputs is None else module.needs_of(inputs)
+    return as_needs(module.needs)
 
 
-def _named(need: OneOf, step: Step) -> list[Link | Component]:
-    return [
-        alternative
-        for alternative in need.alternatives
-        if (step.link_id if isinstance(alternative, Link) else alternative.kind in step.component_config_ids)
-    ]
+def _names(step: Step, need: Link | Component) -> bool:
+    return step.link_id is not None if isinstance(need, Link) else need.kind in step.component_config_ids
 
 
-def _link_problems(link: StoredLink, need: Link, path: str) -> list[Problem]:
-    if link.status != "active":
-        reason = f" ({link.status_reason})" if link.status_reason else ""
-        return [Problem(path, "invalid_grant", f"The link to {link.service} is {link.status}{reason}; reconnect it.")]
-    missing = sorted(frozenset(need.scopes) - link.scopes)
-    if missing:
-        return [Problem(path, "insufficient_scope", f"Reconnect {link.service} and allow: {', '.join(missing)}.")]
-    return []
+def _is_expression(text: str | None) -> bool:
+    return text is not None and "{{" in text
 
 
-def _inputs(module: AnyModule, step: Step, path: str) -> tuple[Any | None, list[Problem]]:
+def _inputs(module: AnyModule, placed: Placed) -> tuple[Any | None, list[Problem]]:
     """The parsed input where it holds no expressions, and what is wrong with what can be judged now."""
-    open_paths = [f"input_mapping{place}" for place in _expression_places(step.input_mapping, "")]
+    unknown = list(_expressions(placed.step.input_mapping, ROOT))
     try:
-        return module.parse(step.input_mapping), []
+        inputs = module.parse(placed.step.input_mapping)
     except ValidationFailed as error:
-        problems = [
-            Problem(f"{path}.{place}", error.code, message)
-            for place, message in error.problems
-            if not any(_touches(place, open_path) for open_path in open_paths)
-        ]
-        return None, problems
+        root = placed.at(ROOT)
+        problems = [(place, message) for place, message in error.problems if not _hangs_on(place, unknown)]
+        return None, [Problem(root + place.removeprefix(ROOT), error.code, message) for place, message in problems]
+    return None if unknown else inputs, []
 
 
-def _expression_places(value: Any, path: str) -> list[str]:
+def _expressions(value: Any, path: str) -> Iterator[str]:
+    """Where expressions stand; of what has no plain name, where it is in."""
     if isinstance(value, str):
-        return [path] if _EXPRESSION.search(value) else []
-    if isinstance(value, Mapping):
-        return [place for key, item in value.items() for place in _expression_places(item, f"{path}.{key}")]
-    if isinstance(value, list | tuple):
-        return [place for index, item in enumerate(value) for place in _expression_places(item, f"{path}[{index}]")]
-    return []
+        if _is_expression(value):
+            yield path
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _expressions(item, f"{path}.{key}" if _PLAIN_NAME.fullmatch(key) else path)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _expressions(item, f"{path}[{index}]")
 
 
-def _touches(place: str, open_path: str) -> bool:
-    """A fault at, above or below a value that is only known at run time cannot be judged now."""
-    return (
-        place == open_path
-        or place.startswith((open_path + ".", open_path + "["))
-        or open_path.startswith((place + ".", place + "["))
-    )
+def _hangs_on(place: str, unknown: Iterable[str]) -> bool:
+    """Whether a fault is at, above or below a value that is only known at run time."""
+    return any(_is_within(place, (each,)) or _is_within(each, (place,)) for each in unknown)
+
+
+def _is_within(place: str, others: Iterable[str]) -> bool:
+    return any(place == other or place.startswith((f"{other}.", f"{other}[")) for other in others)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import timedelta
 
 from bson import ObjectId
 from celery import Celery
 
-from flow8_core.errors import Flow8Error
+from flow8_core.errors import Flow8Error, StoreUnavailable
 from flow8_core.logging import get_logger
 from flow8_modules.workspace import Workspace
 from flow8_runtime import app as celery_app
-from flow8_runtime import broker
-from flow8_runtime.broker import Broker
+from flow8_runtime.answers import Answers
+from flow8_runtime.broker import Broker, find_or_start
 from flow8_runtime.engine import MISSED_BEATS, Drained, Engine
 from flow8_runtime.owners import Owner, Owners
 from flow8_runtime.platform import Foundation, Platform
@@ -31,56 +31,111 @@ CURSORS = "cursors"
 
 
 class WorkerProcess:
-    """What a pool process holds. Made after the fork; `close` after the last task."""
+    """What a pool process holds. Made after the fork; `close` after the last task.
+
+    Making one needs no store: where that is away, each wake-up and each heartbeat asks again.
+    """
 
     def __init__(
-        self, foundation: Foundation, broker: Broker, app: Celery, *, stopping: Callable[[], bool] = lambda: False
+        self,
+        foundation: Foundation,
+        broker: Broker,
+        app: Celery,
+        *,
+        queues: Collection[str] = (DEFAULT_QUEUE,),
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.platform = Platform(foundation)
         self.settings = foundation.settings
+        self._queues = frozenset(queues)
         self._stopping = stopping
         self._flags = broker.flags()
         self.wakeup = Wakeup(self._flags, lambda queue: celery_app.publish_wakeup(app, queue))
+        self.answers = Answers(lambda: self.platform.ledger, app)
         self.owner = Owner(self.settings.home)
-        self.owners = Owners(self.platform.store, self.settings.home)
-        self.engine = Engine(
+        self._engine: Engine | None = None
+        self._making = threading.Lock()
+        self._over = threading.Event()
+        worker = self.settings.worker
+        # two threads, for a long sweep must not make this process count as dead
+        self._upkeep = (
+            self._every(min(worker.beat_s, worker.lease_s / 3), self.beat),
+            self._every(worker.sweep_s, self._keep_broker, self._sweep_in_turn),
+        )
+
+    @property
+    def engine(self) -> Engine:
+        """Made once the store answers, after the first heartbeat: an owner without one counts as dead."""
+        with self._making:
+            if self._engine is None:
+                self._beat()
+                self._engine = self._make_engine()
+            return self._engine
+
+    def drain(self, queue: str = DEFAULT_QUEUE) -> Drained:
+        """Drain the ledger for a short budget, or wake those who serve the queue; a worker that is stopping, or whose
+        store is away, leaves what is due to the others."""
+        if self._stopping():
+            return Drained()
+        try:
+            if queue in self._queues:
+                return self.engine.drain(queue)
+            self.wakeup.ring(queue)
+        except StoreUnavailable as error:
+            log.warning("drain: %s", error.message)
+        return Drained()
+
+    def drain_all(self) -> None:
+        """`drain` for each queue that has something due."""
+        ledger = self.platform.ledger
+        for queue in sorted(ledger.candidates.due_queues(now=ledger.now())):
+            self.drain(queue)
+
+    def beat(self) -> None:
+        """Say that this process lives, renew the leases of its calls, and land what is waiting for the store."""
+        engine = self.engine
+        self._beat()
+        engine.renew(self.platform.store, lease_s=self.settings.worker.lease_s)
+        engine.land_kept()
+
+    def sweep(self) -> SweepReport:
+        """One sweep: take back what the dead left, release what waited, wake whoever has something due."""
+        platform = self.platform
+        owners = Owners(platform.store, self.settings.home)
+        report = Sweep(platform.ledger, platform.store, dead=owners.dead, link_active=self._link_active).run()
+        owners.bury()
+        self.answers.tell_all(report.finished)
+        for queue in report.due:
+            self.wakeup.ring_anyway(queue)
+        return report
+
+    def close(self) -> None:
+        """Stop the upkeep and leave; nothing is in flight here any more."""
+        self._over.set()
+        for thread in self._upkeep:
+            thread.join(timeout=5)
+        try:
+            self.engine.land_kept()
+            self.owner.close(self.platform.store)
+        except StoreUnavailable as error:
+            log.warning("leaving: %s", error.message)
+        self._flags.close()
+        self.platform.close()
+
+    def _beat(self) -> None:
+        self.owner.beat(self.platform.store, alive_s=self.settings.worker.beat_s * MISSED_BEATS)
+
+    def _make_engine(self) -> Engine:
+        return Engine(
             ledger=self.platform.ledger,
             runner=Runner(self._parts()),
             wakeup=self.wakeup,
             owner=self.owner,
             clock=self.platform.clock,
             budget_s=self.settings.worker.budget_s,
-            stopping=stopping,
+            stopping=self._stopping,
+            on_finished=lambda play_id: self.answers.tell_all([play_id]),
         )
-        self.beat()
-        self._over = threading.Event()
-        self._upkeep = threading.Thread(target=self._keep_up, name="flow8-upkeep", daemon=True)
-        self._upkeep.start()
-
-    def drain(self, queue: str = DEFAULT_QUEUE) -> Drained:
-        """Drain the ledger for a short budget; a worker that is stopping leaves what is due to the others."""
-        return Drained() if self._stopping() else self.engine.drain(queue)
-
-    def beat(self) -> None:
-        """Say that this process lives, and renew the leases of its calls."""
-        alive_s = self.settings.worker.beat_s * MISSED_BEATS
-        self.owner.beat(self.platform.store, alive_s=alive_s)
-
-    def sweep(self) -> SweepReport:
-        """One sweep: take back what the dead left, release what waited, wake whoever has something due."""
-        platform = self.platform
-        report = Sweep(platform.ledger, platform.store, dead=self.owners.dead, link_active=self._link_active).run()
-        for queue in report.due:
-            self.wakeup.ring_anyway(queue)
-        return report
-
-    def close(self) -> None:
-        """Stop the upkeep thread and leave; nothing is in flight here any more."""
-        self._over.set()
-        self._upkeep.join(timeout=5)
-        self.owner.close(self.platform.store)
-        self._flags.close()
-        self.platform.close()
 
     def _parts(self) -> Parts:
         platform = self.platform
@@ -100,27 +155,27 @@ class WorkerProcess:
         link = self.platform.links(company_id).find(link_id)
         return link is not None and link.status == "active"
 
-    def _keep_up(self) -> None:
-        """Heartbeat and sweep, whatever the broker does: a flushed or dead Redis must not stop the sweep."""
-        pause = min(self.settings.worker.beat_s, self.settings.worker.sweep_s)
-        while not self._over.wait(pause * random.uniform(0.8, 1.0)):  # noqa: S311  # spreads processes, guards nothing
-            for work in (self.beat, self._renew, self._keep_broker, self._sweep_in_turn):
-                try:
-                    work()
-                except Flow8Error as error:
-                    log.warning("upkeep: %s", error.message)
-                except Exception:
-                    log.exception("upkeep failed; it goes on")
+    def _every(self, pause_s: float, *works: Callable[[], None]) -> threading.Thread:
+        """A thread that does this again and again, whatever happens to store or broker."""
+
+        def keep_up() -> None:
+            while not self._over.is_set():
+                for work in works:
+                    _attempt(work)
+                self._over.wait(pause_s * random.uniform(0.8, 1.0))  # noqa: S311  # spreads processes, guards nothing
+
+        thread = threading.Thread(target=keep_up, name=f"flow8-{works[-1].__name__.strip('_')}", daemon=True)
+        thread.start()
+        return thread
 
     def _keep_broker(self) -> None:
         """The bundled broker ends with the worker that started it; one of those that are left starts it again."""
-        broker.find_or_start(self.settings)
-
-    def _renew(self) -> None:
-        self.engine.renew(self.platform.store, lease_s=self.settings.worker.lease_s)
+        find_or_start(self.settings)
 
     def _sweep_in_turn(self) -> None:
         """Sweep where no process of the deployment has done so within the pause."""
+        if self._engine is None:
+            return  # the store has not answered yet
         store = self.platform.store
         now = store.now()
         turn = store.update(
@@ -132,3 +187,12 @@ class WorkerProcess:
             turn = store.update(CURSORS, {"_id": SWEEP_CURSOR}, {"$setOnInsert": {"next_at": now}}, upsert=True)
         if turn is not None:
             self.sweep()
+
+
+def _attempt(work: Callable[[], None]) -> None:
+    try:
+        work()
+    except Flow8Error as error:
+        log.warning("upkeep: %s", error.message)
+    except Exception:
+        log.exception("upkeep failed; it goes on")

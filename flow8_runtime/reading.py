@@ -3,15 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from flow8_core.errors import ValidationFailed
 from flow8_runtime import adapter, expressions, notation
+from flow8_runtime.adapter import Spelled
 from flow8_runtime.definition import Flow, Step
 from flow8_runtime.problems import Problems, below
 from flow8_runtime.step_reading import StepReader
 
 STEP_LIMIT = 200
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A step with its place in the definition."""
+
+    step: Step
+    path: str
+    spelled: Spelled
+
+    def at(self, key: str) -> str:
+        """The path of a member, as its author spelled it."""
+        return below(self.path, self.spelled.written(key))
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A definition as far as it can be read: its steps, with defaults for what is wrong in them, and all problems as
+    (path, message)."""
+
+    name: str
+    steps: Sequence[Placed]
+    problems: Sequence[tuple[str, str]]
 
 
 class FlowReader:
@@ -24,30 +49,39 @@ class FlowReader:
 
     def flow(self, document: Any) -> Flow:
         """The flow. Raises `ValidationFailed` with all problems at once."""
-        self._problems.found += notation.faults(document)
-        self._problems.check()  # what is no JSON, or beyond all measure, is not looked at further
-        given = self._problems.object(document, "", adapter.FLOW, ("name", "steps", "description"))
+        draft = self.draft(document)
+        self._problems.check()
+        return Flow(draft.name, tuple(placed.step for placed in draft.steps))
+
+    def draft(self, document: Any) -> Draft:
+        """What of a definition can be read, and everything that is wrong with it."""
+        found = self._problems.found
+        found += notation.faults(document)
+        # what is no JSON, or beyond all measure, is not looked at further
+        given = None if found else self._problems.object(document, "", adapter.FLOW, ("name", "steps", "description"))
         if given is None:
-            raise ValidationFailed.from_problems(self._problems.found)
+            return Draft("", (), found)
         if "description" in given.values:
             self._problems.text(given, "description", "", most=10_000)
         name = self._problems.text(given, "name", "")
         self._word = given.written("steps")
-        steps = self._steps(given.values.get("steps"))
-        self._problems.check()
-        return Flow(name, tuple(steps))
+        return Draft(name, self._steps(given.values.get("steps")), found)
 
-    def _steps(self, items: Any) -> list[Step]:
+    def _steps(self, items: Any) -> list[Placed]:
         if not isinstance(items, list) or not 1 <= len(items) <= STEP_LIMIT:
             self._problems.add(self._word, f"must be a list of 1 to {STEP_LIMIT} steps")
             return []
-        read = [StepReader(self._problems, self._at(index), index).step(item) for index, item in enumerate(items)]
+        readers = [StepReader(self._problems, self._at(index), index) for index in range(len(items))]
+        read = [reader.step(item) for reader, item in zip(readers, items, strict=True)]
+        placed = [
+            Placed(step, self._at(index), adapter.respell(items[index], adapter.STEP))
+            for index, step in enumerate(read)
+            if step is not None
+        ]
         self._check_orders(items)
         self._check_names(read)
-        steps = [step for step in read if step is not None]
-        if len(steps) == len(items):
-            self._check_references(steps, items)
-        return steps
+        self._check_references(placed, certain=all(reader.placed for reader in readers))
+        return placed
 
     def _check_orders(self, items: Sequence[Any]) -> None:
         """An order for some steps leaves open where the others stand."""
@@ -58,16 +92,17 @@ class FlowReader:
     def _check_names(self, steps: Sequence[Step | None]) -> None:
         seen: dict[str, int] = {}
         for index, step in enumerate(steps):
-            if step is not None and seen.setdefault(step.name, index) != index:
+            if step is not None and step.name and seen.setdefault(step.name, index) != index:
                 self._problems.add(f"{self._at(index)}.name", f"is also the name of {self._at(seen[step.name])}")
 
-    def _check_references(self, steps: Sequence[Step], items: Sequence[Mapping[str, Any]]) -> None:
-        orders = {step.name: step.order for step in steps}
-        for index, step in enumerate(steps):
-            spelled = adapter.respell(items[index], adapter.STEP)
-            for key, value in _with_expressions(step):
-                for name, path in self._references(value, below(self._at(index), spelled.written(key))):
-                    self._check_reference(name, path, step, orders)
+    def _check_references(self, steps: Sequence[Placed], *, certain: bool) -> None:
+        """What expressions name is judged only where it is certain which steps there are, and in which order."""
+        orders = {placed.step.name: placed.step.order for placed in steps}
+        for placed in steps:
+            for key, value in _with_expressions(placed.step):
+                for name, path in self._references(value, placed.at(key)):
+                    if certain:
+                        self._check_reference(name, path, placed.step, orders)
 
     def _references(self, value: Any, path: str) -> list[tuple[str, str]]:
         try:

@@ -16,7 +16,7 @@ from typing import Any
 
 from credentials.resolver import Resolver
 from flow8_core import crashpoints
-from flow8_core.clock import Clock, Deadline
+from flow8_core.clock import Clock, Deadline, to_millis
 from flow8_core.egress import Egress
 from flow8_core.errors import (
     Flow8Error,
@@ -75,14 +75,12 @@ class Runner:
     def run(self, claim: Claim) -> Outcome | None:
         """One attempt. None where the claim was lost before the call: somebody else has the step now.
 
-        Raises `StoreUnavailable` where the ledger does not answer: the claim's lease then ends by itself.
+        Raises `StoreUnavailable` where the ledger does not answer before anything has begun.
         """
         step = self._parts.ledger.flow(claim.play["definition"]).step(claim.step)
         attempt = _Attempt(self._parts, claim, step)
         try:
             return attempt.run()
-        except StoreUnavailable:
-            raise
         except Flow8Error as error:
             return attempt.failed(error)
         except crashpoints.CrashPointReached:
@@ -102,6 +100,7 @@ class _Attempt:
         self._claim = claim
         self._step = step
         self._started_at = parts.ledger.now()
+        self._started = parts.clock.monotonic()
         self._deadline = Deadline.after(step.timeout_s, parts.clock)
         self._effect = Effect.ONCE
         self._credentials = Credentials()
@@ -118,6 +117,9 @@ class _Attempt:
         self._fingerprint = _fingerprint(module.ref, mapping)
         self._credentials = self._resolve(module.needs_of(inputs), scope)
         self._effect = module.effect_of(inputs, self._credentials.config)
+        asked_to_wait = self._not_before()
+        if asked_to_wait is not None:
+            return asked_to_wait
         if not self._mark_calling():
             return None
         return self._outcome("done", output=module.dump(self._call(module, inputs)))
@@ -127,18 +129,27 @@ class _Attempt:
         error.step = self._step.name
         if isinstance(error, InvalidGrant) and error.link_id and not self.called:
             return self._outcome("parked", error=error, waiting_for=f"link:{error.link_id}")
-        if isinstance(error, RefreshBusy):
+        if isinstance(error, RefreshBusy | StoreUnavailable):  # of ours, and before the vendor did anything
             return self._outcome("parked", error=error, due_at=self._in(error.retry_after or PARK_BUSY_S))
         if isinstance(error, RateLimited):
             return self._rate_limited(error)
         if error.ambiguous and self._effect is Effect.ONCE and self._step.on_unknown != "retry":
             return self._outcome("outcome_unknown", error=_unknown(error))
-        delay = retry.delay_s(
-            self._step.retry, error, attempt=self._claim.attempt, effect=self._effect, rng=self._parts.rng
-        )
+        # an author who accepts that it may happen twice has it repeated like what does no harm
+        effect = Effect.REPEATABLE if self._step.on_unknown == "retry" else self._effect
+        delay = retry.delay_s(self._step.retry, error, attempt=self._claim.attempt, effect=effect, rng=self._parts.rng)
         if delay is not None:
             return self._outcome("parked", error=error, due_at=self._in(delay), counts=True)
         return self._outcome("failed", error=error)
+
+    def _not_before(self) -> Outcome | None:
+        """Parked, where the vendor has asked the credential for patience: which one it is, is only known by now."""
+        name = self._credentials.name
+        until = self._parts.ledger.not_before(name) if name else None
+        if until is None:
+            return None
+        patience = RateLimited("The service asked this account for patience; the step goes on by itself.")
+        return self._outcome("parked", error=patience, due_at=until)
 
     def _rate_limited(self, error: RateLimited) -> Outcome:
         until = self._in(retry.patience_s(error, attempt=self._claim.parks + 1, rng=self._parts.rng))
@@ -207,7 +218,11 @@ class _Attempt:
         self._parts.log.info("progress", step_run_id=self._claim.step_run_id, done=done, total=total, note=note)
 
     def _in(self, seconds: float) -> datetime:
-        return self._parts.ledger.now() + timedelta(seconds=seconds)
+        return self._now() + timedelta(seconds=seconds)
+
+    def _now(self) -> datetime:
+        """The store's time, carried on by our own clock: once the vendor has acted, no store may come in between."""
+        return to_millis(self._started_at + timedelta(seconds=self._parts.clock.monotonic() - self._started))
 
     def _outcome(
         self,
@@ -231,7 +246,7 @@ class _Attempt:
             credential=self._credentials.name,
             fingerprint=self._fingerprint,
             started_at=self._started_at,
-            finished_at=self._parts.ledger.now(),
+            finished_at=self._now(),
             counts=counts,
         )
 

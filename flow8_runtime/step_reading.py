@@ -37,20 +37,24 @@ class StepReader:
         self._problems = problems
         self._path = path
         self._index = index
+        self.placed = False  # whether name and order are known
 
     def step(self, document: Any) -> Step | None:
-        """The step, or None where something is wrong with it; what is wrong is noted."""
-        before = len(self._problems.found)
+        """The step, with defaults for what is wrong in it, which is noted; None where it is no object."""
         given = self._problems.object(document, self._path, adapter.STEP, _KEYS)
         if given is None:
             return None
         if "description" in given.values:
             self._problems.text(given, "description", self._path, most=10_000)
+        before = len(self._problems.found)
+        name = self._name(given)
+        order = self._problems.number(given, "order", self._path, self._index + 1, ORDERS)
+        self.placed = len(self._problems.found) == before
         mapping, link_id = self._input_mapping(given)
-        step = Step(
-            name=self._name(given),
+        return Step(
+            name=name,
             module_ref=self._module_ref(given),
-            order=self._problems.number(given, "order", self._path, self._index + 1, ORDERS),
+            order=order,
             input_mapping=mapping,
             link_id=link_id,
             component_config_ids=self._component_ids(given),
@@ -62,7 +66,6 @@ class StepReader:
             defer_after_ms=self._problems.number(given, "defer_after_ms", self._path, 0, DEFERS_MS),
             queue=self._queue(given),
         )
-        return step if len(self._problems.found) == before else None
 
     def _name(self, given: Spelled) -> str:
         name = self._problems.text(given, "name", self._path)
@@ -122,11 +125,12 @@ class StepReader:
         if given is None:
             return None
         expression = self._problems.text(given, "expression", path, most=expressions.EXPRESSION_LIMIT + 10)
-        if expression and not expression.strip().startswith(("{{", "$prev.")):
+        readable = expression.strip().startswith(("{{", "$prev."))
+        if expression and not readable:
             self._problems.add(below(path, given.written("expression")), "must be {{ $prev.<step>.<path> }}, not CEL")
         if "value" not in given.values:
             self._problems.add(f"{path}.value", "is missing")
-        return Filter(expression, given.values.get("value"))
+        return Filter(expression, given.values.get("value")) if readable else None
 
     def _retry(self, given: Spelled) -> RetryPolicy:
         value = given.values.get("retry")

@@ -1,4 +1,4 @@
-"""What worker.py's tasks do with a message: check it, write the ledger, drain, answer."""
+"""What worker.py's tasks do with a message: check it, write the ledger, drain."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from bson import ObjectId
-from celery import Celery
 
 from flow8_core.clock import Deadline
 from flow8_core.errors import Flow8Error
 from flow8_runtime import messages
-from flow8_runtime.app import STEP_DONE
+from flow8_runtime.app import EXECUTE
 from flow8_runtime.definition import Flow
 from flow8_runtime.messages import MESSAGE_KEY, Execute, RefreshLink, RunStep
 from flow8_runtime.process import WorkerProcess
@@ -30,7 +29,7 @@ def run_step(process: WorkerProcess, kwargs: Mapping[str, Any]) -> None:
         log.warning("flow8.run_step refused: %s", error.message)
         return
     if process.platform.ledger.make_due(message.step_run_id):
-        process.drain()
+        process.drain_all()
 
 
 def refresh_link(process: WorkerProcess, kwargs: Mapping[str, Any]) -> None:
@@ -44,8 +43,9 @@ def refresh_link(process: WorkerProcess, kwargs: Mapping[str, Any]) -> None:
         log.warning("flow8.refresh_link: %s", error.message)
 
 
-def execute(process: WorkerProcess, app: Celery, kwargs: Mapping[str, Any]) -> None:
-    """`flow8.execute`: write the ledger record, then do what any other play's step gets; answer where asked to."""
+def execute(process: WorkerProcess, kwargs: Mapping[str, Any]) -> None:
+    """`flow8.execute`: write the ledger record, then do what any other play's step gets. Whoever ends the step answers
+    where asked to; one that is over already is answered here."""
     try:
         message = messages.parse(Execute, kwargs, _key(process))
     except Flow8Error as error:
@@ -54,31 +54,17 @@ def execute(process: WorkerProcess, app: Celery, kwargs: Mapping[str, Any]) -> N
     try:
         _submit(process, message)
     except Flow8Error as error:
-        if message.reply_to and not error.retryable:
-            _answer(app, message, _refusal(message, error))
-            return
-        raise
-    process.drain()
-    answer_if_finished(process, app, message.ledger_id)
-
-
-def answer_if_finished(process: WorkerProcess, app: Celery, play_id: ObjectId) -> None:
-    """Send `flow8.step_done` for a finished play that came by `flow8.execute` and names a queue for the answer.
-
-    A crash before it loses the answer alone: the sender sends again, and gets it from the ledger.
-    """
-    ledger = process.platform.ledger
-    play = ledger.origin(play_id)
-    if play is None or play["status"] in ("NEW", "RUN") or not play.get("origin", {}).get("reply_to"):
+        if error.retryable:
+            raise
+        process.answers.refuse(message, error)
         return
-    message = Execute.model_validate(play["origin"])
-    _answer(app, message, ledger.describe(play))
+    if not process.answers.tell(message.ledger_id):
+        process.drain_all()
 
 
 def _submit(process: WorkerProcess, message: Execute) -> None:
-    flow = Flow.parse(
-        {"name": message.ledger_id.binary.hex(), "steps": [message.step]}, previous=tuple(message.previous)
-    )
+    # one name for all, so that a step that comes a thousand times is one definition in the store
+    flow = Flow.parse({"name": EXECUTE, "steps": [message.step]}, previous=tuple(message.previous))
     process.platform.ledger.submit(
         flow,
         message.args,
@@ -87,17 +73,6 @@ def _submit(process: WorkerProcess, message: Execute) -> None:
         play_id=message.ledger_id,
         previous=message.previous,
         origin=message.model_dump(exclude={"args", "previous", "step"}) | {"step": {"name": flow.steps[0].name}},
-    )
-
-
-def _refusal(message: Execute, error: Flow8Error) -> dict[str, Any]:
-    step = {"name": str(message.step.get("name", "")), "status": "failed", "output": None, "error": error.to_dict()}
-    return {"steps": [step]}
-
-
-def _answer(app: Celery, message: Execute, description: Mapping[str, Any]) -> None:
-    app.send_task(
-        STEP_DONE, kwargs=messages.step_done(message, description), queue=message.reply_to, ignore_result=True
     )
 
 

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import Any
 
 from kombu.transport import redis
 
+from flow8_runtime.app import TASKS
 from flow8_runtime.envelopes import Refused, checked
 
 log = logging.getLogger("flow8.messages")
 
 
-class Channel(redis.Channel):  # type: ignore[misc]
+class Channel(redis.Channel):
     """Reads from the queues."""
 
     def _brpop_read(self, **options: Any) -> Any:
         delivered = self.connection.delivered
         try:
-            return super()._brpop_read(**options)
+            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
         except (ValueError, RecursionError):  # json.loads of what was popped: it is gone from the queue
             if self.connection.delivered != delivered:
                 raise
@@ -27,18 +27,17 @@ class Channel(redis.Channel):  # type: ignore[misc]
             return True
 
 
-class Transport(redis.Transport):  # type: ignore[misc]
+class Transport(redis.Transport):
     """Named in the Celery app's settings."""
 
     Channel = Channel
-    tasks: frozenset[str] = frozenset()
     delivered = 0
 
     def _deliver(self, message: Any, queue: str) -> None:
         self.delivered += 1
         try:
-            message = checked(message, queue, self.tasks)
+            message = checked(message, queue, TASKS)
         except Refused as reason:
             log.warning("a message in %s was dropped: %s", queue, reason)
             return
-        super()._deliver(message, queue)
+        super()._deliver(message, queue)  # type: ignore[no-untyped-call]

@@ -58,8 +58,12 @@ class Wakeup:
             raise StoreUnavailable("The broker does not answer; check `broker` and that Redis runs.") from error
 
     def answer(self, queue: str = DEFAULT_QUEUE) -> None:
-        """A drainer is here: take the flag down, before the first claim."""
-        self._flags.delete(_flag(queue))
+        """A drainer is here: take the flag down, before the first claim. Raises `StoreUnavailable` as `ring` does; the
+        flag then falls by itself, and until it has the sweep wakes."""
+        try:
+            self._flags.delete(_flag(queue))
+        except (redis.RedisError, OSError) as error:
+            raise StoreUnavailable("The broker does not answer; check `broker` and that Redis runs.") from error
 
 
 def _flag(queue: str) -> str:

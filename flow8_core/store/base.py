@@ -9,8 +9,8 @@ the millisecond, given back UTC and aware), and lists and dicts of these.
 MongoDB. **Updates:** `$set $unset $inc $max $min $push $pull $addToSet $setOnInsert`, or a whole document without any
 operator, which replaces. Anything else raises `ValidationFailed` before the database is asked.
 
-Only one document at a time is atomic. Each method may raise `StoreUnavailable`, within two seconds; its `ambiguous` says
-that a write may have taken place (all others have not). The field `_writes` belongs to the store.
+Only one document at a time is atomic. Each method may raise `StoreUnavailable`, within two seconds; its `ambiguous`
+says that a write may have taken place (without it, it has not). The field `_writes` belongs to the store.
 """
 
 from __future__ import annotations

@@ -84,3 +84,5 @@ def test_large_batches_come_back_whole(store: Store) -> None:
 
     assert applied == [True] * 2500
     assert store.count("rows", {}) == 2500
+    assert [row["_id"] for row in store.find("rows", {}, sort=[("_id", 1)])] == list(range(2500))
+    assert len(store.find("rows", {}, limit=2000)) == 2000

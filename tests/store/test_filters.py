@@ -213,3 +213,9 @@ def test_a_collection_name_is_plain(store: Store, name: str) -> None:
 def test_a_malformed_sort_raises(store: Store, sort: Any) -> None:
     with pytest.raises(ValidationFailed):
         store.find("things", {}, sort=sort)
+
+
+@pytest.mark.parametrize("limit", [-1, True, "1"])
+def test_a_limit_is_a_number_of_documents(store: Store, limit: Any) -> None:
+    with pytest.raises(ValidationFailed):
+        store.find("things", {}, limit=limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC
 from typing import Any
@@ -14,8 +15,16 @@ from flow8_core.errors import ValidationFailed
 from flow8_core.store.base import Document
 
 RESERVED = "_writes"  # where the MongoDB store stamps its writes
+_COLLECTION = re.compile(r"[a-z][a-z0-9_]{0,60}\Z")
 LARGEST_BYTES = 16 * 1024 * 1024
 OPTIONS: CodecOptions[Document] = CodecOptions(document_class=dict, tz_aware=True, tzinfo=UTC)
+
+
+def check_collection(name: str) -> str:
+    """A collection's name, which SQLite makes part of a table's. Raises `ValidationFailed`."""
+    if not isinstance(name, str) or not _COLLECTION.match(name):
+        raise ValidationFailed(f"{name!r} is no collection name: lower-case letters, digits and underscores.")
+    return name
 
 
 def encode(document: Mapping[str, Any]) -> bytes:
@@ -35,11 +44,11 @@ def checked_body(document: Mapping[str, Any]) -> bytes:
         raise ValidationFailed("A document needs an _id.", path="_id")
     if isinstance(document["_id"], list | tuple):
         raise ValidationFailed("An _id cannot be an array.", path="_id")
-    check_names(document)
+    check_fields(document)
     return encode(document)
 
 
-def check_names(document: Mapping[str, Any]) -> None:
+def check_fields(document: Mapping[str, Any]) -> None:
     """Raises `ValidationFailed` for a top-level field that no document may have."""
     for name in document:
         if not isinstance(name, str) or name[:1] == "$" or name == RESERVED:

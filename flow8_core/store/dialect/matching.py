@@ -206,6 +206,12 @@ def compile_sort(sort: Sort) -> tuple[tuple[Parts, int], ...]:
     return checked
 
 
+def check_limit(limit: int) -> None:
+    """Raises `ValidationFailed` for what is no number of documents; 0 means all."""
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+        raise ValidationFailed("A limit is a number of documents, or 0 for all.")
+
+
 def in_order(documents: Sequence[Any], sort: Sort, *, document: Callable[[Any], Mapping[str, Any]]) -> list[Any]:
     """The items sorted as MongoDB sorts; `document` gives an item's document. Equal ones keep their order."""
     ordered = list(documents)

@@ -13,7 +13,7 @@ from bson.raw_bson import RawBSONDocument
 
 from flow8_core.errors import ValidationFailed
 from flow8_core.store.base import Filter
-from flow8_core.store.dialect.documents import RESERVED, check_names, checked_body, encode
+from flow8_core.store.dialect.documents import RESERVED, check_fields, checked_body, encode
 from flow8_core.store.dialect.matching import Matcher
 from flow8_core.store.dialect.updating import Change
 
@@ -30,7 +30,7 @@ def stamped_document(document: Mapping[str, Any], stamp: ObjectId) -> RawBSONDoc
 def stamped_update(change: Change, stamp: ObjectId) -> Mapping[str, Any]:
     """An update or replacement to send. Raises `ValidationFailed`."""
     if change.replacement is not None:
-        check_names(change.replacement)
+        check_fields(change.replacement)
         return RawBSONDocument(encode({**change.replacement, STAMPS: [stamp]}))
     operators: dict[str, dict[str, Any]] = {}
     for operator, parts, operand in change.steps:

@@ -19,14 +19,14 @@ from pymongo import errors as mongo_errors
 
 from flow8_core.clock import Clock
 from flow8_core.store.base import Document, DuplicateKey, Filter, Index, Op, Sort
-from flow8_core.store.dialect.matching import compile_filter, compile_sort
+from flow8_core.store.dialect.documents import check_collection
+from flow8_core.store.dialect.matching import check_limit, compile_filter, compile_sort
 from flow8_core.store.dialect.paths import narrowest, split
 from flow8_core.store.dialect.updating import compile_update
 from flow8_core.store.mongo import batch
 from flow8_core.store.mongo.client import DECLARE_WITHIN_S, Mongo, MongoConnection
 from flow8_core.store.mongo.settling import settle
 from flow8_core.store.mongo.stamps import STAMPS, guarded, id_of, stamped_document, stamped_update
-from flow8_core.store.sqlite.catalogue import check_name
 
 _OPTIONS_CONFLICT = frozenset((85, 86))  # IndexOptionsConflict, IndexKeySpecsConflict
 _HIDDEN = {STAMPS: 0}
@@ -41,7 +41,7 @@ class MongoStore:
         self._clock = clock
 
     def declare(self, collection: str, indexes: Sequence[Index], *, durable: bool = False) -> None:  # noqa: ARG002
-        mongo = self._connection.collection(check_name(collection))
+        mongo = self._connection.collection(check_collection(collection))
         with self._connection.reading(DECLARE_WITHIN_S):
             for index in indexes:
                 _create_index(mongo, index)
@@ -50,7 +50,7 @@ class MongoStore:
         return self._connection.now()
 
     def insert(self, collection: str, document: Mapping[str, Any]) -> None:
-        mongo, stamp = self._connection.collection(check_name(collection)), ObjectId()
+        mongo, stamp = self._connection.collection(check_collection(collection)), ObjectId()
         raw = stamped_document(document, stamp)
 
         def settled() -> bool | None:
@@ -63,7 +63,7 @@ class MongoStore:
 
     def get(self, collection: str, id: Any) -> Document | None:
         compile_filter({"_id": {"$eq": id}})
-        mongo = self._connection.collection(check_name(collection))
+        mongo = self._connection.collection(check_collection(collection))
         with self._connection.reading():
             return mongo.find_one({"_id": {"$eq": id}}, _HIDDEN)
 
@@ -72,7 +72,8 @@ class MongoStore:
     ) -> list[Document]:
         compile_filter(filter)
         compile_sort(sort)
-        mongo = self._connection.collection(check_name(collection))
+        check_limit(limit)
+        mongo = self._connection.collection(check_collection(collection))
         projection = dict.fromkeys(narrowest(map(split, fields)), 1) if fields else _HIDDEN
         found: list[Document] = []
         with mongo.find(filter, projection, sort=list(sort) or None, limit=limit) as cursor:
@@ -88,7 +89,7 @@ class MongoStore:
     ) -> Document | None:
         matcher, change = compile_filter(filter), compile_update(update)
         compile_sort(sort)
-        mongo, stamp = self._connection.collection(check_name(collection)), ObjectId()
+        mongo, stamp = self._connection.collection(check_collection(collection)), ObjectId()
         change_one = mongo.find_one_and_update if change.replacement is None else mongo.find_one_and_replace
         condition, stamped = guarded(filter, stamp), stamped_update(change, stamp)
         known_id = id_of(matcher)
@@ -104,6 +105,7 @@ class MongoStore:
             )
 
         def settled() -> Document | None:
+            """The document that bears the stamp; without an `_id` in the filter this reads the collection, once."""
             found = mongo.find_one({STAMPS: stamp} if known_id is None else {"_id": known_id, STAMPS: stamp})
             if found is not None and found.pop(STAMPS)[-1] != stamp:
                 raise self._connection.doubtful()  # it took place, but what it made has been changed since
@@ -114,7 +116,7 @@ class MongoStore:
     def delete(self, collection: str, filter: Filter, *, sort: Sort = ()) -> Document | None:
         known_id = id_of(compile_filter(filter))
         compile_sort(sort)
-        mongo = self._connection.collection(check_name(collection))
+        mongo = self._connection.collection(check_collection(collection))
 
         def issue() -> Document | None:
             return mongo.find_one_and_delete(filter, projection=_HIDDEN, sort=list(sort) or None)
@@ -128,13 +130,13 @@ class MongoStore:
 
     def count(self, collection: str, filter: Filter) -> int:
         compile_filter(filter)
-        mongo = self._connection.collection(check_name(collection))
+        mongo = self._connection.collection(check_collection(collection))
         with self._connection.reading():
             return mongo.count_documents(filter)
 
     def batch(self, ops: Sequence[Op]) -> list[bool]:
         for op in ops:
-            check_name(op.collection)
+            check_collection(op.collection)
         return batch.run(self._connection, ops, one_by_one=self)
 
     def close(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,13 +17,12 @@ from typing import Any
 from flow8_core.errors import ValidationFailed
 from flow8_core.store.base import Index
 from flow8_core.store.dialect import keys
-from flow8_core.store.dialect.documents import decode
+from flow8_core.store.dialect.documents import check_collection, decode
 from flow8_core.store.dialect.paths import ARRAY, ARRAYS, Parts, lookup, scalar, split
 
 Entry = tuple[int | bytes, ...]
 _FILL_AT_ONCE = 25_000  # documents in memory while a new index is filled
 
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,60}\Z")
 TABLES = """
 CREATE TABLE IF NOT EXISTS flow8_collections (name TEXT PRIMARY KEY, durable INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS flow8_indexes (number INTEGER PRIMARY KEY, collection TEXT NOT NULL, keys TEXT NOT NULL,
@@ -100,13 +98,6 @@ class Catalogue:
     collections: Mapping[str, Collection]
 
 
-def check_name(name: str) -> str:
-    """A collection's name, which becomes part of a table's. Raises `ValidationFailed`."""
-    if not isinstance(name, str) or not _NAME.match(name):
-        raise ValidationFailed(f"{name!r} is no collection name: lower-case letters, digits and underscores.")
-    return name
-
-
 def version_of(connection: sqlite3.Connection) -> int:
     """The number of the newest catalogue."""
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -131,7 +122,7 @@ def read(connection: sqlite3.Connection) -> Catalogue:
 
 def create(connection: sqlite3.Connection, name: str, indexes: Sequence[Index], *, durable: bool) -> Catalogue:
     """Make the collection and indexes that are not there yet, within the caller's transaction; the new catalogue."""
-    check_name(name)
+    check_collection(name)
     known = read(connection).collections.get(name)
     if known is None:
         connection.execute(

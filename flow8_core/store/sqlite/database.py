@@ -173,6 +173,8 @@ class Reading:
         try:
             if self._snapshot:
                 self._current.reader.execute("ROLLBACK")
+        except sqlite3.Error as failure:
+            self._database.translate(error or failure)
         finally:
             self._current.reader_lock.release()
         self._database.translate(error)
@@ -203,16 +205,19 @@ class Writing:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        try:
+            self._finish(commit=error is None)
+        except sqlite3.Error as failure:
+            self._database.translate(error or failure)
+        finally:
+            self._current.gate.leave()
+        self._database.translate(error)
+
+    def _finish(self, *, commit: bool) -> None:
         writer = self._current.writer
         try:
-            if error is None:
+            if commit:
                 writer.execute("COMMIT")
-        except sqlite3.Error as failure:
-            self._database.translate(failure)
         finally:
-            try:
-                if writer.in_transaction:
-                    writer.execute("ROLLBACK")
-            finally:
-                self._current.gate.leave()
-        self._database.translate(error)
+            if writer.in_transaction:
+                writer.execute("ROLLBACK")

@@ -41,7 +41,8 @@ class Plan:
 
 @dataclass(slots=True)
 class _Terms:
-    """SQL terms on key columns, gathered from the left."""
+    """SQL terms on key columns, gathered from the left: `wide` ones for arrays. `equal` columns hold one value each,
+    `bound` ones several at most; `used` counts the conditions that the terms express exactly."""
 
     where: list[str] = field(default_factory=list)
     parameters: list[bytes] = field(default_factory=list)
@@ -123,7 +124,7 @@ def _add_column(terms: _Terms, column: str, conditions: list[Condition]) -> bool
     for condition in conditions:
         if condition.operator == "$eq":
             terms.both(f"{column} = ?", [keys.encode(condition.values[0])])
-            terms.equal += terms.equal == terms.bound
+            terms.equal += terms.equal == terms.bound  # as long as no `$in` stands before it
             terms.bound += 1
             terms.used += 1
             return True
@@ -146,7 +147,8 @@ def _add_range(terms: _Terms, column: str, conditions: list[Condition]) -> None:
         key = keys.encode(condition.values[0])
         if key == keys.NAN:
             continue
-        floor, ceiling = ((edge, sign) for edge, sign in zip(keys.bracket(key), (">=", "<"), strict=True))
+        least, beyond = keys.bracket(key)
+        floor, ceiling = (least, ">="), (beyond, "<")
         if condition.operator in ("$gt", "$gte"):
             floor = (key, ">" if condition.operator == "$gt" else ">=")
         else:

@@ -17,8 +17,8 @@ from typing import Any
 from flow8_core.clock import Clock, to_millis
 from flow8_core.store.base import Document, DuplicateKey, Filter, Index, Insert, Op, Sort, Update
 from flow8_core.store.dialect import keys
-from flow8_core.store.dialect.documents import checked_body, decode
-from flow8_core.store.dialect.matching import compile_filter, compile_sort
+from flow8_core.store.dialect.documents import check_collection, checked_body, decode
+from flow8_core.store.dialect.matching import check_limit, compile_filter, compile_sort
 from flow8_core.store.dialect.paths import project, split
 from flow8_core.store.dialect.updating import compile_update
 from flow8_core.store.sqlite import catalogue, rows
@@ -41,7 +41,7 @@ class SqliteStore:
         self._purge_at = clock.monotonic() + PURGE_EVERY_S
 
     def declare(self, collection: str, indexes: Sequence[Index], *, durable: bool = False) -> None:
-        catalogue.check_name(collection)
+        check_collection(collection)
         with self._writing() as transaction:
             if catalogue.satisfied(transaction.catalogue.collections.get(collection), indexes, durable=durable):
                 return
@@ -70,6 +70,7 @@ class SqliteStore:
     ) -> list[Document]:
         matcher, paths = compile_filter(filter), [split(path) for path in fields]
         compile_sort(sort)
+        check_limit(limit)
         with self._reading(collection) as (connection, known):
             found = rows.select(connection, known, matcher, sort, limit) if known else []
         return [project(document, paths) for _, document in found] if paths else [document for _, document in found]
@@ -111,7 +112,7 @@ class SqliteStore:
     @contextmanager
     def _reading(self, name: str) -> Iterator[tuple[sqlite3.Connection, Collection | None]]:
         """One snapshot, and the collection in it: another process may have replaced an index."""
-        catalogue.check_name(name)
+        check_collection(name)
         with self._database.reading() as connection:
             seen = self._catalogue
             if name not in seen.collections or seen.version != catalogue.version_of(connection):
