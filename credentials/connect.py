@@ -167,6 +167,10 @@ class Connect:
         crashpoints.visit(STORED)
         return link
 
+    def pending(self, state: str) -> bool:
+        """Whether a state that `begin` gave out still waits for its callback."""
+        return self._states.waits(state)
+
     def _reconnected(self, link_id: str | None, service: str, company_id: ObjectId, user_id: ObjectId) -> Link | None:
         if link_id is None:
             return None

@@ -2,12 +2,18 @@
 
 A document has the fields of flow8's DBLink (`user_id company_id integration_type access_token refresh_token
 token_expiry scopes provider_user_id provider_user_email provider_metadata created_at updated_at`), so that what queries
-those works. `provider_account` (workspace, tenant) completes the upstream account's key. What concerns a grant's life
-is in `grants`.
+those works. `provider_account` (workspace, tenant) completes the upstream account's key; `grant_id` changes with each
+connect. What concerns a grant's life is in `grants`.
+
+One account of one user is one link. No unique index says so, for a database that is shared with an older server may
+hold doubles, and could then not be opened; a new link's id follows from whose it is instead, so that two that are made
+at the same moment collide.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,11 +31,9 @@ from flow8_core.store import Document, DuplicateKey, Index, Store
 __all__ = ["COLLECTION", "INDEXES", "Granted", "Link", "Links", "Status"]
 
 INDEXES = (
-    Index(
-        (("company_id", 1), ("user_id", 1), ("integration_type", 1), ("provider_user_id", 1), ("provider_account", 1)),
-        unique=True,
-    ),
+    Index((("company_id", 1), ("user_id", 1), ("integration_type", 1), ("provider_user_id", 1))),
     Index((("company_id", 1), ("integration_type", 1), ("shared", 1))),
+    Index((("company_id", 1), ("created_at", -1))),
     Index((("status", 1), ("refresh_at", 1))),
     Index((("token_expiry", 1),)),
 )
@@ -90,7 +94,7 @@ class Links:
         wanted: dict[str, Any] = {"company_id": self._company_id}
         given = {"integration_type": service, "user_id": user_id, "status": status}
         wanted |= {name: {"$eq": value} for name, value in given.items() if value is not None}
-        rows = self._store.find(COLLECTION, wanted, sort=[("_id", -1)], limit=limit, fields=_ANSWERED)
+        rows = self._store.find(COLLECTION, wanted, sort=[("created_at", -1)], limit=limit, fields=_ANSWERED)
         return [Link(row, self._vault) for row in rows]
 
     def for_user(self, service: str, user_id: ObjectId) -> Sequence[Link]:
@@ -150,14 +154,14 @@ class Links:
     def _save(
         self, granted: Granted, existing: Link | None, *, provider: Provider, user_id: ObjectId, source: str
     ) -> Link:
-        id = existing.id if existing else ObjectId()  # noqa: A001  the field's own name
-        fields = self._fields(granted, existing, id, provider=provider)
+        link_id = existing.id if existing else self._new_id(granted, provider.service, user_id)
+        fields = self._fields(granted, existing, link_id, provider=provider)
         before = _state(existing.document) if existing else {}
         after = {**_state(fields), "integration_type": provider.service, "source": source}
 
         def write() -> Link:
             if existing is None:
-                return self._inserted(id, fields, provider.service, user_id)
+                return self._inserted(link_id, fields, provider.service, user_id)
             cleared = [path.field(name) for path in (MAIN, USER) for name in ("refresh", "not_before")]
             counted = {MAIN.field("generation"): 1}
             if granted.user_tokens is not None:
@@ -167,7 +171,7 @@ class Links:
                 cleared = [*cleared[:2], "user_token"]
             return self._updated(existing, {"$set": fields, "$inc": counted, "$unset": dict.fromkeys(cleared, "")})
 
-        return self._audited("integration_linked", id, before, after, write)
+        return self._audited("integration_linked", link_id, before, after, write)
 
     def _fields(
         self, granted: Granted, existing: Link | None, link_id: ObjectId, *, provider: Provider
@@ -180,7 +184,7 @@ class Links:
             "status": "active",
             "status_reason": None,
             "updated_at": self._store.now(),
-            "write_id": ObjectId(),
+            "grant_id": ObjectId(),
         }
         for path, tokens in ((MAIN, granted.tokens), (USER, granted.user_tokens)):
             if tokens is not None:
@@ -198,6 +202,10 @@ class Links:
             fields["token_expiry"] = granted.expires_at
             fields["refresh_at"] = grants.refresh_at(granted.expires_at, fields["lifetime_s"], provider.refresh_lead_s)
         return fields | {"scopes": list(granted.scopes)}
+
+    def _new_id(self, granted: Granted, service: str, user_id: ObjectId) -> ObjectId:
+        owner = [str(self._company_id), str(user_id), service, granted.provider_user_id, granted.provider_account]
+        return ObjectId(hashlib.blake2b(json.dumps(owner).encode(), digest_size=12, person=b"flow8-link").digest())
 
     def _inserted(self, link_id: ObjectId, fields: Mapping[str, Any], service: str, user_id: ObjectId) -> Link:
         document: Document = {
@@ -227,22 +235,31 @@ class Links:
         return Link(document, self._vault)
 
     def _of_account(self, granted: Granted, provider: Provider, user_id: ObjectId) -> Link | None:
-        """The user's link of this upstream account; one that does not know its workspace or tenant counts as well."""
+        """The user's link of this upstream account. Where one of the two does not know its workspace or tenant, that
+        does not tell them apart; raises `Conflict` where it then could be several."""
         wanted = {
             "company_id": self._company_id,
             "user_id": user_id,
             "integration_type": provider.service,
-            "provider_user_id": {"$eq": granted.provider_user_id},
+            "provider_user_id": granted.provider_user_id,
         }
-        rows = [Link(row, self._vault) for row in self._store.find(COLLECTION, wanted, limit=20)]
-        exact = [link for link in rows if _account_of(link) == granted.provider_account]
-        return next(iter(exact or [link for link in rows if not _account_of(link)]), None)
+        links = [Link(row, self._vault) for row in self._store.find(COLLECTION, wanted, limit=_ENOUGH)]
+        exact = [link for link in links if _account_of(link) == granted.provider_account]
+        if exact:
+            return min(exact, key=_age)
+        alike = [link for link in links if not _account_of(link) or not granted.provider_account]
+        if len(alike) > 1:
+            raise Conflict(
+                f"This {provider.title} account has several links here; say of which workspace or tenant it is.",
+                service=provider.service,
+            )
+        return alike[0] if alike else None
 
     def _whole(self, wanted: Mapping[str, Any]) -> Sequence[Link]:
         # sorted and sifted here: these are few, and with nothing but an index's own fields the query is the fastest
         rows = self._store.find(COLLECTION, wanted, limit=_ENOUGH)
         links = [Link(row, self._vault) for row in rows if row.get("status") != "revoked"]
-        return sorted(links, key=lambda link: link.id) if len(links) > 1 else links
+        return sorted(links, key=_age) if len(links) > 1 else links
 
     def _audited(
         self,
@@ -280,6 +297,12 @@ def _same_account(link: Link, granted: Granted) -> bool:
     if known and granted.provider_user_id != known:
         return False
     return not account or not granted.provider_account or account == granted.provider_account
+
+
+def _age(link: Link) -> tuple[str, ObjectId]:
+    """Sorts the oldest first; links of older servers have ids that do."""
+    created_at = link.document.get("created_at")
+    return (created_at.isoformat() if created_at else "", link.id)
 
 
 def _account_of(link: Link) -> str:

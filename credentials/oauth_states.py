@@ -78,6 +78,11 @@ class States:
             document["verifier"] = self._vault.seal(_place(document), verifier)
         self._store.insert(COLLECTION, document | {"bound": {"kid": kid, "mac": self._mac(document, kid)}})
 
+    def waits(self, state: str) -> bool:
+        """Whether a state is still there to be consumed."""
+        wanted = {"state_hash": hashed(state), "expires_at": {"$gt": self._store.now()}}
+        return bool(self._store.count(COLLECTION, wanted))
+
     def consume(self, state: str, *, service: str | None, browser: str | None) -> State:
         """What a state stands for, once. Raises `AccessDenied` where it is unknown, used, over, changed, or comes back
         at another service's address or in another browser, and `EnvelopeRejected` where the verifier does not open."""

@@ -169,7 +169,9 @@ class Refresher:
         try:
             reply = self._asked(claim, turn.deadline.capped(CALL_S))
         except InternalError:
-            self._claims.hand_back(claim)
+            self._claims.hand_back(claim)  # nothing was sent: the refresh token does not open
+            if turn.usable:
+                return turn.link
             raise
         except Flow8Error as error:
             return self._failed(turn, claim, error)
@@ -231,7 +233,7 @@ class Refresher:
             self._record("integration_refresh_failed", claim.link, turn.path, error=error)
         if turn.usable:
             return claim.link
-        error.link_id = str(claim.link.id)
+        error.service, error.link_id = claim.link.service, str(claim.link.id)
         raise error
 
     def _condemned(self, turn: _Turn, claim: Claim, error: Flow8Error) -> Link | None:

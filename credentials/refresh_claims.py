@@ -190,10 +190,11 @@ class Claims:
         return dict(link.document) if link is not None and link.document.get("write_id") == write_id else None
 
     def _spent(self, link: Link, path: GrantPath) -> dict[str, Any]:
-        """The link, still at the generation that was seen, and not taken back by its owner."""
+        """The link, still at the generation that was seen, of the same connect, and not taken back by its owner."""
         return {
             "_id": link.id,
             "company_id": link.company_id,
+            "grant_id": link.document.get("grant_id"),
             path.field("generation"): path.of(link.document).get("generation"),
             "status": {"$ne": "revoked"},
         }

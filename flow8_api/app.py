@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from collections.abc import Awaitable, Callable
+
+from fastapi import FastAPI, Request, Response
 
 from flow8_api import callback, health
 from flow8_runtime.platform import Platform
+
+# On every answer: never kept, never framed, no script, and no Referer, for addresses hold codes and states.
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; "
+    "base-uri 'none'; form-action 'none'",
+}
 
 
 def make_app(platform: Platform, *, heard: callback.Heard = lambda _: None) -> FastAPI:
@@ -18,4 +29,11 @@ def make_app(platform: Platform, *, heard: callback.Heard = lambda _: None) -> F
     app.state.heard = heard
     app.include_router(callback.router)
     app.include_router(health.router)
+    app.middleware("http")(_with_headers)
     return app
+
+
+async def _with_headers(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+    response = await answer(request)
+    response.headers.update(HEADERS)
+    return response

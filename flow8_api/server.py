@@ -37,6 +37,7 @@ def make_server(app: FastAPI) -> uvicorn.Server:
         access_log=False,  # the callback's address holds authorization codes
         server_header=False,
         lifespan="off",
+        ws="none",
         timeout_graceful_shutdown=5,
     )
     return uvicorn.Server(config)

@@ -16,16 +16,16 @@ from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, build_opener
 
 from flow8_cli.session import Session
-from flow8_core.errors import AccessDenied, ExecutionTimeout, Flow8Error, ValidationFailed
+from flow8_core.errors import AccessDenied, ExecutionTimeout, Flow8Error
 
 if TYPE_CHECKING:
     from credentials.connect import Begun
     from credentials.links import Link
+    from flow8_runtime.platform import Platform
 
 LOOK_S = 0.2
 EXCHANGE_S = 20.0  # a state that is used up becomes a link within this time, or not at all
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-SERVICE = "flow8-modules"  # what our /health says
 
 Heard = queue.SimpleQueue["Link | Flow8Error"]
 
@@ -81,11 +81,12 @@ def awaited(session: Session, begun: Begun, service: str) -> Iterator[Waiting]:
     """Have the callback served while the block lasts. Raises `ValidationFailed` where a stranger holds its port."""
     waiting = Waiting(session, begun, service, session.platform.store.now(), queue.SimpleQueue())
     address = urlsplit(session.platform.connect.redirect_uri(service))
-    if address.hostname in LOOPBACK and not _is_ours(address.port or 80):
-        with _served(waiting, address.port or 80):
-            yield waiting
-    else:
+    port = address.port or 80
+    if address.hostname not in LOOPBACK or _serves_us(port, session.platform):
         yield waiting
+    else:
+        with _served(waiting, port):
+            yield waiting
 
 
 @contextmanager
@@ -104,12 +105,14 @@ def _served(waiting: Waiting, port: int) -> Iterator[None]:
             thread.join(timeout=5)
 
 
-def _is_ours(port: int) -> bool:
-    """Whether our API answers at this port of this machine."""
+def _serves_us(port: int, platform: Platform) -> bool:
+    """Whether the API of this very deployment answers at a port of this machine."""
+    from flow8_api.health import describe
+
     try:
         with build_opener(ProxyHandler({})).open(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
-            return bool(json.loads(answer.read(4096)).get("service") == SERVICE)
-    except (URLError, OSError, ValueError, AttributeError):
+            return bool(json.loads(answer.read(4096)) == describe(platform))
+    except (URLError, OSError, ValueError):
         return False
 
 

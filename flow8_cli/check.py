@@ -6,12 +6,11 @@ from typing import Annotated
 
 import typer
 
-from flow8_cli.examples import examples
 from flow8_cli.files import flow_form, read_bytes
 from flow8_cli.reporting import FAILED, reporting
 from flow8_cli.session import Company, Json, User, opened
 
-EXAMPLES = examples(
+EXAMPLES = (
     "flow8 check fixtures/flows/invoice.yaml",
     "flow8 check invoice.yaml --json | jq -r '.problems[].path'",
 )

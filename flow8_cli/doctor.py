@@ -7,11 +7,10 @@ from pathlib import Path
 
 import typer
 
-from flow8_cli.examples import examples
 from flow8_cli.reporting import FAILED, reporting
 from flow8_cli.session import Json, log_to_stderr
 
-EXAMPLES = examples("flow8 doctor", "flow8 doctor --json | jq '.findings[] | select(.level != \"ok\")'")
+EXAMPLES = ("flow8 doctor", "flow8 doctor --json | jq '.findings[] | select(.level != \"ok\")'")
 
 
 def doctor(as_json: Json = False) -> None:

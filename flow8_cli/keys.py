@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import typer
 
-from flow8_cli.examples import examples
+from flow8_cli.helping import command
 from flow8_cli.reporting import reporting
 from flow8_cli.session import Json, platform_here
 
 app = typer.Typer(help="Encryption keys.", no_args_is_help=True)
 
 
-@app.command("generate", epilog=examples("flow8 keys generate >> .env"))
+@command(app, "generate", "flow8 keys generate >> .env")
 def generate(as_json: Json = False) -> None:
     """Print fresh keys as lines for .env. They are shown once and stored nowhere."""
     from credentials.kdf import generate as fresh
@@ -24,7 +24,7 @@ def generate(as_json: Json = False) -> None:
             output.show(f"ENC_KEY_SECRET={secret}\nENV_KEY_SALT={salt}")
 
 
-@app.command("check", epilog=examples("flow8 keys check", "flow8 keys check --json"))
+@command(app, "check", "flow8 keys check", "flow8 keys check --json")
 def check(as_json: Json = False) -> None:
     """Tell whether the configured keys are those that the store was written with."""
     with reporting(as_json=as_json) as output, platform_here() as platform:

@@ -8,14 +8,13 @@ from typing import Annotated
 
 import typer
 
-from flow8_cli.examples import examples
-from flow8_cli.session import Json
+from flow8_cli.session import JsonLines
 
-EXAMPLES = examples("flow8 lab", "flow8 lab --json --auto-approve | tee lab.json")
+EXAMPLES = ("flow8 lab", "flow8 lab --json --auto-approve | tee lab.json")
 
 
 def lab(
-    as_json: Json = False,
+    as_json: JsonLines = False,
     auto_approve: Annotated[bool, typer.Option("--auto-approve", help="Consent pages agree by themselves.")] = False,
     with_s3: Annotated[bool, typer.Option("--s3/--no-s3", help="Run a real S3 server (moto) beside it.")] = True,
     port_base: Annotated[
@@ -27,9 +26,6 @@ def lab(
     With --json the first line says where they are; its parts `services`, `oauth2` and `egress` fit into flow8.yaml.
     """
     arguments = [sys.executable, "-P", "-m", "flow8_lab", "--port-base", str(port_base)]
-    arguments += [option for option, wanted in _options(as_json, auto_approve, with_s3) if wanted]
+    chosen = {"--json": as_json, "--auto-approve": auto_approve, "--no-s3": not with_s3}
+    arguments += [option for option, wanted in chosen.items() if wanted]
     os.execv(sys.executable, arguments)  # noqa: S606  # a process of its own: it imports nothing of ours
-
-
-def _options(as_json: bool, auto_approve: bool, with_s3: bool) -> list[tuple[str, bool]]:  # noqa: FBT001
-    return [("--json", as_json), ("--auto-approve", auto_approve), ("--no-s3", not with_s3)]

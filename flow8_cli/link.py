@@ -2,79 +2,98 @@
 
 from __future__ import annotations
 
-import sys
 import webbrowser
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
 
-from flow8_cli.output import FAILED, Output
-from flow8_cli.session import Company, Json, User, opened, reporting
+from flow8_cli.callback import awaited
+from flow8_cli.helping import command
+from flow8_cli.files import flow_form, read_bytes, read_text
+from flow8_cli.output import Output
+from flow8_cli.reporting import FAILED, reporting
+from flow8_cli.session import Company, Json, JsonLines, Session, User, opened
 
 app = typer.Typer(help="Links: accounts that users have connected.", no_args_is_help=True)
 
 COLUMNS = ["id", "service", "status", "account", "scopes", "expires", "note"]
 
 
-@app.command("connect")
+def _services() -> list[str]:
+    """For the shell's completion."""
+    from credentials.providers.catalogue import BUILT_IN
+
+    return list(BUILT_IN)
+
+
+LinkId = Annotated[str, typer.Argument(metavar="ID", help="The link's id.")]
+
+
+@command(
+    app,
+    "connect",
+    "flow8 link connect slack",
+    "flow8 link connect microsoft --scope Calendars.ReadWrite",
+    "flow8 link connect slack --for invoice.yaml",
+    "flow8 link connect slack --reconnect 6923f0c2a7d1e84b5c0f9a12",
+)
 def connect(
-    service: Annotated[str, typer.Argument(help="slack, microsoft, or a server described in configuration.")],
+    service: Annotated[
+        str,
+        typer.Argument(
+            metavar="SERVICE", help="slack, microsoft, or one of flow8.yaml's oauth2.", autocompletion=_services
+        ),
+    ],
     scope: Annotated[list[str] | None, typer.Option("--scope", help="Ask for this scope too; repeatable.")] = None,
+    flow: Annotated[
+        str | None, typer.Option("--for", metavar="FLOW", help="Ask for the scopes that this flow needs.")
+    ] = None,
     reconnect: Annotated[
-        str | None, typer.Option("--reconnect", metavar="LINK", help="Reconnect this link; it keeps its id.")
+        str | None, typer.Option("--reconnect", metavar="ID", help="Reconnect this link; it keeps its id.")
     ] = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the address in a browser.")] = True,
     timeout: Annotated[
-        float, typer.Option("--timeout", min=1, help="Seconds to wait for the browser to come back.")
+        float, typer.Option("--timeout", min=1, metavar="SECONDS", help="How long to wait for the browser's return.")
     ] = 600.0,
-    as_json: Json = False,
+    as_json: JsonLines = False,
     company: Company = None,
     user: User = None,
 ) -> None:
     """Connect an account: opens the vendor's page, and waits for the browser to come back.
 
-    With --json: JSON lines, first {authorize_url}, at the end {link}.
-
-    Examples: flow8 link connect slack
-              flow8 link connect microsoft --scope Calendars.ReadWrite
+    The callback is served by `flow8 serve` where that is running, else by this command. With --json: JSON lines, first
+    {authorize_url}, at the end {link}.
     """
-    from flow8_cli.callback import connected
-
     with reporting(as_json=as_json) as output, opened(company=company, user=user) as session:
+        wanted = {*(scope or ()), *_needed(session, service, flow)}
         begun = session.platform.connect.begin(
-            service, company_id=session.company_id, user_id=session.user_id, scopes=scope or (), link_id=reconnect
+            service, company_id=session.company_id, user_id=session.user_id, scopes=sorted(wanted), link_id=reconnect
         )
-        with connected(session, begun, service) as waiting:
-            if as_json:
-                output.line({"authorize_url": begun.authorize_url})
-            else:
-                output.say("Open this address and agree:")
-                output.console.print(begun.authorize_url, soft_wrap=True, markup=False)
-            if browser and not as_json:
-                webbrowser.open(begun.authorize_url)
-            link = waiting.link(timeout)
-        _show_connected(output, link)
+        with awaited(session, begun, service) as waiting:
+            _send_away(output, begun.authorize_url, browser=browser)
+            answer = waiting.link(timeout).describe()
+        if as_json:
+            output.line({"link": answer})
+        else:
+            output.table(COLUMNS, [_row(answer)])
 
 
-@app.command("import")
+@command(app, "import", "flow8 link import links.jsonl", "vault read ... | flow8 link import - --json")
 def import_links(
-    file: Annotated[str, typer.Argument(help="JSON lines of links from another system; - for stdin.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="JSON lines of links from elsewhere; - for stdin.")],
     as_json: Json = False,
     company: Company = None,
     user: User = None,
 ) -> None:
-    """Take over links from another system. They are sealed at once; all faults are told before anything is written.
+    """Take over links from another system. They are sealed at once; where one is at fault, none is taken.
 
     A line holds service, access_token, refresh_token, token_expiry, scopes, provider_user_id, provider_user_email and
     metadata.
-
-    Example: flow8 link import links.jsonl
     """
     from credentials.link_import import LinkImport
 
     with reporting(as_json=as_json) as output, opened(company=company, user=user) as session:
-        lines = (sys.stdin.read() if file == "-" else _read(file)).splitlines()
         platform = session.platform
         take = LinkImport(
             platform.store,
@@ -83,56 +102,59 @@ def import_links(
             company_id=session.company_id,
             user_id=session.user_id,
         )
-        answers = take.run(lines)
-        if as_json:
-            output.document({"links": answers})
-        else:
-            output.table(COLUMNS, [_row(answer) for answer in answers])
+        _show(output, take.run(read_text(file, path="FILE").split("\n")))
 
 
-@app.command("list")
+@command(app, "list", "flow8 link list", "flow8 link list --json | jq -r '.links[].status'")
 def list_links(as_json: Json = False, company: Company = None, user: User = None) -> None:
     """List the company's links with their state."""
     with reporting(as_json=as_json) as output, opened(company=company, user=user) as session:
-        answers = [link.describe() for link in session.platform.links(session.company_id).list()]
-        if as_json:
-            output.document({"links": answers})
-        else:
-            output.table(COLUMNS, [_row(answer) for answer in answers])
+        _show(output, [link.describe() for link in session.platform.links(session.company_id).list()])
 
 
-@app.command("show")
-def show(link_id: str, as_json: Json = False, company: Company = None, user: User = None) -> None:
+@command(app, "show", "flow8 link show 6923f0c2a7d1e84b5c0f9a12")
+def show(link_id: LinkId, as_json: Json = False, company: Company = None, user: User = None) -> None:
     """Show one link."""
     with reporting(as_json=as_json) as output, opened(company=company, user=user) as session:
-        answer = session.platform.links(session.company_id).get(link_id).describe()
-        if as_json:
-            output.document(answer)
-        else:
-            output.table(["field", "value"], [[name, value] for name, value in answer.items()])
+        output.record(session.platform.links(session.company_id).get(link_id).describe())
 
 
-@app.command("test")
-def check_link(link_id: str, as_json: Json = False, company: Company = None, user: User = None) -> None:
-    """Ask the vendor whether the link works: {status, service, latency_ms, token_valid, scopes_granted, user}."""
+@command(app, "test", "flow8 link test 6923f0c2a7d1e84b5c0f9a12 --json")
+def check_link(link_id: LinkId, as_json: Json = False, company: Company = None, user: User = None) -> None:
+    """Ask the vendor whether a link works. A refresh that is due happens first. Exit 1 where it does not work."""
     from flow8_runtime.connectivity import check_link as ask
 
     with reporting(as_json=as_json) as output, opened(company=company, user=user) as session:
         answer = ask(session.platform, company_id=session.company_id, link_id=link_id)
-        if as_json:
-            output.document(answer)
-        else:
-            output.table(["field", "value"], [[name, value] for name, value in answer.items()])
+        output.record(answer)
         if answer["status"] != "ok":
             raise typer.Exit(FAILED)
 
 
-def _show_connected(output: Output, link: Any) -> None:
-    answer = link.describe()
+def _needed(session: Session, service: str, flow: str | None) -> Iterable[str]:
+    """The scopes that a flow's steps need of a service."""
+    if flow is None:
+        return ()
+    from flow8_runtime import notation
+    from flow8_runtime.preflight import Preflight
+
+    document = notation.read(read_bytes(flow, path="--for"), form=flow_form(flow))
+    preflight = Preflight(session.platform, company_id=session.company_id, user_id=session.user_id)
+    return preflight.scopes(document).get(service, ())
+
+
+def _send_away(output: Output, url: str, *, browser: bool) -> None:
     if output.as_json:
-        output.line({"link": answer})
-    else:
-        output.table(COLUMNS, [_row(answer)])
+        output.line({"authorize_url": url})
+        return
+    output.say("Open this address and agree:")
+    output.show(url)
+    if browser:
+        webbrowser.open(url)
+
+
+def _show(output: Output, answers: list[dict[str, Any]]) -> None:
+    output.result({"links": answers}, COLUMNS, [_row(answer) for answer in answers])
 
 
 def _row(answer: dict[str, Any]) -> list[Any]:
@@ -140,12 +162,3 @@ def _row(answer: dict[str, Any]) -> list[Any]:
         answer["id"], answer["service"], answer["status"], answer["account"], " ".join(answer["scopes"]),
         answer["token_expiry"] or "does not expire", answer["status_reason"] or "",
     ]  # fmt: skip
-
-
-def _read(file: str) -> str:
-    from flow8_core.errors import ValidationFailed
-
-    try:
-        return Path(file).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValidationFailed(f"The file cannot be read: {type(error).__name__}.", path="FILE") from None

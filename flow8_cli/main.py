@@ -8,7 +8,7 @@ import typer
 from typer.exceptions import TyperException
 
 from flow8_cli import check, component, demo, doctor, keys, lab, link, modules, plays, run, serve, worker
-from flow8_cli.examples import examples
+from flow8_cli.helping import command, examples
 from flow8_cli.output import Output
 from flow8_cli.reporting import STOPPED, report, report_usage
 
@@ -25,18 +25,18 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.command("demo", epilog=demo.EXAMPLES)(demo.demo)
-app.command("run", epilog=run.EXAMPLES)(run.run)
-app.command("check", epilog=check.EXAMPLES)(check.check)
-app.command("plays", epilog=plays.EXAMPLES)(plays.plays)
+command(app, "demo", *demo.EXAMPLES)(demo.demo)
+command(app, "run", *run.EXAMPLES)(run.run)
+command(app, "check", *check.EXAMPLES)(check.check)
+command(app, "plays", *plays.EXAMPLES)(plays.plays)
 app.add_typer(link.app, name="link")
 app.add_typer(component.app, name="component")
 app.add_typer(keys.app, name="keys")
-app.command("modules", epilog=modules.EXAMPLES)(modules.modules)
-app.command("lab", epilog=lab.EXAMPLES)(lab.lab)
-app.command("worker", epilog=worker.EXAMPLES)(worker.worker)
-app.command("serve", epilog=serve.EXAMPLES)(serve.serve)
-app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
+command(app, "modules", *modules.EXAMPLES)(modules.modules)
+command(app, "lab", *lab.EXAMPLES)(lab.lab)
+command(app, "worker", *worker.EXAMPLES)(worker.worker)
+command(app, "serve", *serve.EXAMPLES)(serve.serve)
+command(app, "doctor", *doctor.EXAMPLES)(doctor.doctor)
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def _run() -> int:
     except typer.Abort:  # an end of input, or Ctrl-C, where something was asked
         output.say("Nothing was done.")
         return STOPPED
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # whatever it is, it ends here
         return report(output, error)
 
 

@@ -8,12 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from flow8_cli.examples import examples
 from flow8_cli.output import Output
 from flow8_cli.reporting import reporting
 from flow8_cli.session import Json, foundation
 
-EXAMPLES = examples(
+EXAMPLES = (
     "flow8 modules",
     "flow8 modules slack-message",
     "flow8 modules s3-upload@1 --json | jq .input",
@@ -30,7 +29,7 @@ def _refs() -> list[str]:
 def modules(
     ref: Annotated[
         str | None,
-        typer.Argument(metavar="[REF]", help="Show this module: slack-message, slack-message@1.", autocompletion=_refs),
+        typer.Argument(metavar="REF", help="Show this module: slack-message, slack-message@1.", autocompletion=_refs),
     ] = None,
     as_json: Json = False,
 ) -> None:

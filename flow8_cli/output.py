@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from unicodedata import category
 
@@ -70,9 +70,9 @@ class Output:
         lines = (GAP.join(map(str.ljust, row, widths)).rstrip() for row in cells)
         _write("\n".join(([title] if title else []) + list(lines)))
 
-    def show(self, value: Any) -> None:
-        """Part of an answer for people: text as it stands (never read as markup, never cut), or what Rich can draw."""
-        self._answers.print(Text(text(value)) if isinstance(value, str) else value, soft_wrap=isinstance(value, str))
+    def show(self, value: str | Text) -> None:
+        """Part of an answer for people: text as it stands, never read as markup, never cut into lines."""
+        self._answers.print(Text(text(value)) if isinstance(value, str) else value, soft_wrap=True)
 
     def say(self, message: str, *, mark: str = "", style: str = "yellow") -> None:
         """A remark, on stderr; `mark` is a word in front of it."""

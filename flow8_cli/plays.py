@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flow8_cli.examples import examples
 from flow8_cli.output import Output
 from flow8_cli.reporting import reporting
 from flow8_cli.session import Company, Json, Session, User, opened
@@ -14,7 +13,7 @@ from flow8_cli.session import Company, Json, Session, User, opened
 if TYPE_CHECKING:
     from bson import ObjectId
 
-EXAMPLES = examples(
+EXAMPLES = (
     "flow8 plays",
     "flow8 plays 6923f0c2a7d1e84b5c0f9a12",
     "flow8 plays 6923f0c2a7d1e84b5c0f9a12 --json | jq '.steps[].output'",
@@ -25,7 +24,7 @@ STEP_COLUMNS = ["step", "module", "status", "attempts", "note"]
 
 
 def plays(
-    play_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Show this play with its steps.")] = None,
+    play_id: Annotated[str | None, typer.Argument(metavar="ID", help="Show this play with its steps.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=500, help="How many plays, newest first.")] = 25,
     as_json: Json = False,
     company: Company = None,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import signal
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,11 @@ def reporting(*, as_json: bool) -> Iterator[Output]:
         if isinstance(error, OSError) and error.errno == errno.EPIPE:
             raise  # whoever read our answer has seen enough; Typer ends quietly
         raise typer.Exit(report(output, error)) from None
+
+
+def end_in_order() -> None:
+    """Let SIGTERM do what Ctrl-C does: what was started is stopped before the command ends."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def report(output: Output, error: Exception) -> int:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flow8_cli.examples import examples
 from flow8_cli.files import flow_form, read_bytes, read_object
 from flow8_cli.output import Output
 from flow8_cli.own_worker import own_worker
@@ -26,9 +25,9 @@ if TYPE_CHECKING:
     from flow8_runtime.definition import Flow
     from flow8_runtime.platform import Platform
 
-EXAMPLES = examples(
+EXAMPLES = (
     "flow8 run fixtures/flows/invoice.yaml --input args.json",
-    "echo '{\"invoice\": \"001\"}' | flow8 run invoice.yaml --input - --json",
+    'echo \'{"invoice": "001"}\' | flow8 run invoice.yaml --input - --json',
     "flow8 run upload.yaml --file /tmp/invoice.pdf=./invoice.pdf",
     "flow8 run nightly.yaml --detach",
 )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
-from flow8_cli.examples import examples
-from flow8_cli.reporting import reporting
+from flow8_cli.reporting import end_in_order, reporting
 from flow8_cli.session import platform_here
 
-EXAMPLES = examples("flow8 serve", "flow8 serve --host 0.0.0.0 --port 4454")
+EXAMPLES = ("flow8 serve", "flow8 serve --host 0.0.0.0 --port 4454")
 
 
 def serve(
@@ -23,7 +23,8 @@ def serve(
 
     It is plain HTTP: where others can reach it, put a proxy with TLS in front.
     """
-    with reporting(as_json=False) as output, platform_here() as platform:
+    end_in_order()
+    with reporting(as_json=False) as output, suppress(KeyboardInterrupt), platform_here() as platform:
         from flow8_api.app import make_app
         from flow8_api.server import listen, make_server
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from flow8_runtime.platform import Foundation, Platform
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
+JsonLines = Annotated[bool, typer.Option("--json", help="Print JSON lines on stdout, and nothing else there.")]
 Company = Annotated[
     str | None, typer.Option("--company", metavar="ID", envvar="FLOW8_COMPANY", help="Act for this company.")
 ]

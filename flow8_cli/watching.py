@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ def watch(
     """The play once it is over, or as it stands after `timeout` seconds. `alive` is asked now and then whether waiting
     makes sense, and raises where it does not."""
     seen = _looks(door, play_id, company_id, timeout, alive)
-    return _last(seen) if output.live is None else _drawn(output, seen)
+    return deque(seen, maxlen=1).pop() if output.live is None else _drawn(output, seen)
 
 
 def _looks(
@@ -40,13 +41,6 @@ def _looks(
         if described["status"] not in ("NEW", "RUN") or time.monotonic() >= ends:
             return
         alive()
-
-
-def _last(seen: Iterator[Description]) -> Description:
-    described: Description = {}
-    for described in seen:
-        pass
-    return described
 
 
 def _drawn(output: Output, seen: Iterator[Description]) -> Description:

@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from flow8_cli.examples import examples
 from flow8_cli.reporting import reporting
 
-EXAMPLES = examples("flow8 worker", "flow8 worker --processes 4 --queue default --queue reports")
+EXAMPLES = ("flow8 worker", "flow8 worker --processes 4 --queue default --queue reports")
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 

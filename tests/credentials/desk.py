@@ -171,10 +171,18 @@ class SharedClock:
 
 @contextmanager
 def open_desk(
-    folder: Path, vault: Vault, server: TokenServer, egress: Egress, *, shared_clock: bool = False, **acme: Any
+    folder: Path,
+    vault: Vault,
+    server: TokenServer,
+    egress: Egress,
+    *,
+    shared_clock: bool = False,
+    store_url: str | None = None,
+    **acme: Any,
 ) -> Iterator[Desk]:
-    """A desk with a store of its own in `folder`; `acme` as for `providers_at`."""
+    """A desk with a store of its own, SQLite in `folder` unless named (MongoDB's time cannot be moved); `acme` as for
+    `providers_at`."""
     clock = SharedClock(folder / "ahead") if shared_clock else ManualClock()
-    with closing(open_store(f"sqlite:///{folder / 'desk.db'}", clock=clock)) as store:
+    with closing(open_store(store_url or f"sqlite:///{folder / 'desk.db'}", clock=clock)) as store:
         declare(store)
         yield Desk(store, vault, server, providers_at(server.url, **acme), egress, clock)

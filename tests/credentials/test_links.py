@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,9 @@ def test_nothing_can_be_decrypted_from_a_list(desk: Desk) -> None:
 
 
 def test_a_link_is_listed_by_service_user_and_status(desk: Desk) -> None:
-    slack, acme = saved(desk), saved(desk, "acme")
+    slack = saved(desk)
+    desk.clock.advance(1)
+    acme = saved(desk, "acme")
     desk.set(acme, status="needs_reconnect")
 
     assert [link.id for link in desk.links.list()] == [acme.id, slack.id]
@@ -209,6 +212,43 @@ def test_a_link_that_does_not_know_its_workspace_learns_it(desk: Desk) -> None:
 
     assert again.id == imported.id
     assert again.document["provider_account"] == "T1"
+
+
+def test_an_account_that_does_not_say_its_workspace_is_the_one_that_is_there(desk: Desk) -> None:
+    link = saved(desk)
+
+    again = saved(desk, provider_account="", metadata={})
+
+    assert again.id == link.id
+
+
+def test_an_account_that_could_be_of_two_workspaces_has_to_say_which(desk: Desk) -> None:
+    saved(desk)
+    saved(desk, provider_account="T2")
+
+    with pytest.raises(errors.Conflict, match="workspace"):
+        saved(desk, provider_account="")
+
+    assert len(desk.links.list()) == 2
+
+
+def test_the_same_account_connected_many_times_at_once_is_one_link(desk: Desk) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: saved(desk), range(8)))
+
+    assert len({link.id for link in found}) == 1
+    assert len(desk.links.list()) == 1
+    assert desk.now(found[0]).generation == 8
+
+
+def test_doubles_that_an_older_server_left_do_not_keep_the_database_closed(desk: Desk) -> None:
+    older = {name: value for name, value in desk.document(saved(desk)).items() if name not in ("_id", "generation")}
+    for _ in range(2):
+        desk.store.insert(COLLECTION, {"_id": ObjectId(), **older})
+
+    declare(desk.store)
+
+    assert len(desk.links.for_user("slack", desk.user_id)) == 3
 
 
 def test_two_users_of_one_account_have_a_link_each(desk: Desk) -> None:

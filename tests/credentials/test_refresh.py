@@ -14,7 +14,7 @@ import pytest
 from credentials.grants import COLLECTION, USER
 from credentials.refresh import Refresher
 from credentials.refresh_claims import CALL_S, LEASE_S
-from credentials.vault import Vault
+from credentials.vault import EnvelopeRejected, Vault
 from flow8_core import errors
 from flow8_core.clock import Deadline, SystemClock
 from flow8_core.egress import Egress
@@ -151,6 +151,26 @@ def test_eight_callers_of_an_expired_link_make_one_call(desk: Desk) -> None:
     assert set(outcomes) <= {"fresh", "refresh_busy"}
     assert "fresh" in outcomes
     assert desk.server.alive(desk.refresh_token(link))
+
+
+def test_both_stores_let_one_of_eight_refresh_and_keep_everything_alike(
+    tmp_path: Path, vault: Vault, token_server: TokenServer, token_egress: Egress, store_url: str
+) -> None:
+    token_server.policy = "family"
+    with open_desk(tmp_path, vault, token_server, token_egress, store_url=store_url) as desk:
+        link = desk.link(expires_in=-10)
+
+        with ThreadPoolExecutor(8) as pool:
+            outcomes = set(pool.map(lambda _: _outcome(desk, link), range(8)))
+
+        document = desk.document(link)
+        assert outcomes <= {"fresh", "refresh_busy"}
+        assert len(token_server.token_calls) == 1
+        assert document["generation"] == 2
+        assert document["refresh_at"] == document["token_expiry"] - timedelta(seconds=900)
+        assert "refresh" not in document
+        assert token_server.alive(desk.refresh_token(link))
+        assert desk.actions() == ["integration_linked", "integration_refreshed"]
 
 
 def _outcome(desk: Desk, link: Any) -> str:
@@ -363,6 +383,21 @@ def test_a_late_refresh_does_not_overwrite_a_reconnect(desk: Desk) -> None:
     assert desk.server.revoked == []
 
 
+def test_a_late_refresh_does_not_land_in_a_link_that_was_deleted_and_connected_anew(desk: Desk) -> None:
+    link = desk.link(expires_in=-10)
+    new = desk.server.grant("connected anew")
+
+    def anew() -> None:
+        desk.store.delete(COLLECTION, {"_id": link.id})
+        assert desk.link(expires_in=3000, refresh_token=new).id == link.id
+
+    desk.server.before_answer = anew
+    fresh = desk.refresher.fresh(link, deadline=desk.soon)
+
+    assert desk.refresh_token(link) == new
+    assert fresh.open("access_token").reveal() == "access-token-0"
+
+
 def test_a_link_that_is_deleted_during_its_refresh_takes_its_new_tokens_with_it(desk: Desk) -> None:
     link = desk.link(expires_in=-10)
     desk.server.before_answer = lambda: desk.store.delete(COLLECTION, {"_id": link.id}) and None
@@ -384,6 +419,28 @@ def test_a_link_that_is_revoked_during_its_refresh_stays_revoked(desk: Desk) -> 
     assert desk.now(link).status == "revoked"
     assert desk.access_token(link) == "access-token-0"
     assert len(desk.server.revoked) == 2
+
+
+def test_a_link_that_somebody_found_dead_meanwhile_is_not_tried_again(desk: Desk) -> None:
+    stale = desk.link(expires_in=-10)
+    desk.set(stale, status="needs_reconnect", status_reason="invalid_grant")
+
+    with pytest.raises(errors.InvalidGrant):
+        desk.refresher.fresh(stale, deadline=desk.soon)
+
+    assert desk.server.calls == []
+
+
+def test_a_refresh_token_that_does_not_open_is_no_trouble_before_the_end(desk: Desk) -> None:
+    early, over = desk.link(expires_in=300), desk.link(expires_in=-10, account="user-2")
+    for link in (early, over):
+        desk.set(link, refresh_token__ciphertext="AAAA")
+
+    assert desk.refresher.fresh(desk.now(early), deadline=desk.soon).generation == 1
+    with pytest.raises(EnvelopeRejected):
+        desk.refresher.fresh(desk.now(over), deadline=desk.soon)
+    assert desk.server.calls == []
+    assert not desk.now(over).grant().claim
 
 
 # --- the vendor refused the access token

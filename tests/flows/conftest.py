@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from flow8_lab.client import Lab
+from tests.counterparts.redis import RedisServer
 from tests.flows.deployment import Deployment, deploy
 
 
@@ -25,6 +27,15 @@ def shared(tmp_path: Path, lab: Lab, redis_url: str, mongo_uri: str) -> Iterator
     deployment = deploy(tmp_path, lab, store=mongo_uri, broker=redis_url)
     yield deployment
     deployment.close()
+
+
+@pytest.fixture(scope="module")
+def standing_redis(redis_server: RedisServer) -> str:
+    """A database of the session's Redis that no fixture empties while a module lasts."""
+    url = redis_server.url.removesuffix("/0") + "/5"
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+    return url
 
 
 @pytest.fixture(params=["embedded", "shared"])

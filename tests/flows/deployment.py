@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import yaml
 from bson import ObjectId
 
 from credentials.kdf import generate
+from credentials.link_import import LinkImport
 from flow8_lab.client import Lab
 from flow8_runtime.door import Door
 from flow8_runtime.platform import Foundation, Platform
@@ -72,21 +74,24 @@ class Deployment:
 
     def connect(self, *services: str, **lifetimes: int) -> dict[str, str]:
         """Links by import, as if connected elsewhere: ids by service. `slack=61` gives a token 61 seconds to live."""
-        links = {}
-        for service in services:
-            line = self.lab.grant(
-                service, scopes=SCOPES[service], **({"expires_in": lifetimes[service]} if service in lifetimes else {})
-            )
-            answer = self.flow8("link", "import", "-", "--json", text=json.dumps(line) + "\n")
-            links[service] = answer["links"][0]["id"]
-        return links
+        lives = {service: {"expires_in": seconds} for service, seconds in lifetimes.items()}
+        lines = [self.lab.grant(service, scopes=SCOPES[service], **lives.get(service, {})) for service in services]
+        platform = self.platform
+        take = LinkImport(
+            platform.store, platform.vault, platform.providers, company_id=self.company_id, user_id=self.user_id
+        )
+        return {answer["service"]: answer["id"] for answer in take.run(json.dumps(line) for line in lines)}
 
     def add_s3(self) -> str:
         """The laboratory's S3 as the company's default storage: the component's id."""
         s3 = self.lab.services["s3"]
         config = {name: s3[name] for name in ("bucket", "region", "endpoint", "access_key_id", "secret_access_key")}
         body = {"name": "s3", "kind": "storage", "config": {"provider": "s3", **config}, "is_default": True}
-        return str(self.flow8("component", "add", "--file", "-", "--json", text=json.dumps(body))["id"])
+        return str(self.platform.components(self.company_id).add(body)["id"])
+
+    def move_in(self) -> None:
+        """A new company with a new user: what others left behind in this deployment does not concern it."""
+        self.company_id, self.user_id = ObjectId(), ObjectId()
 
     def flow8(self, *arguments: str, text: str | None = None, exit_code: int = 0) -> Any:
         """Run the `flow8` command as the company's user; the JSON document that it prints."""
@@ -136,8 +141,10 @@ class Deployment:
         return "ready" in worker.log.read_text()
 
 
-def deploy(folder: Path, lab: Lab, *, store: str, broker: str, **settings: Any) -> Deployment:
-    """A deployment on this store and broker, with fresh keys."""
+def deploy(
+    folder: Path, lab: Lab, *, store: str, broker: str, environ: Mapping[str, str] | None = None, **settings: Any
+) -> Deployment:
+    """A deployment on this store and broker, with fresh keys; `environ` is added to its processes' environment."""
     secret, salt = generate()
     config = {
         "public_url": f"http://127.0.0.1:{processes.free_port()}",
@@ -152,7 +159,7 @@ def deploy(folder: Path, lab: Lab, *, store: str, broker: str, **settings: Any) 
     (folder / "flow8.yaml").write_text(yaml.safe_dump(config))
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("FLOW8_", "ENC_", "ENV_"))}
     keys = {"ENC_KEY_SECRET": secret, "ENV_KEY_SALT": salt, "FLOW8_CONFIG": str(folder / "flow8.yaml")}
-    return Deployment(folder, lab, {**inherited, **keys})
+    return Deployment(folder, lab, {**inherited, **keys, **(environ or {})})
 
 
 def _state(pid: int) -> str:

@@ -1,0 +1,35 @@
+"""What `--help` shows of a command: its docstring in paragraphs, and examples to copy, each on a line of its own."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import typer
+from rich.markup import escape
+
+WIDTH = 76  # a longer example would wrap on a terminal of 80 columns
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def command(app: typer.Typer, name: str, *lines: str) -> Callable[[F], F]:
+    """Make a function the command `name` of `app`, with examples."""
+
+    def add(function: F) -> F:
+        return app.command(name, help=_paragraphs(function), epilog=examples(*lines))(function)
+
+    return add
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help."""
+    return "\n".join(["[bold]Examples[/bold]", *(f"[cyan]{escape(line)}[/cyan]" for line in lines)])
+
+
+def _paragraphs(function: Callable[..., Any]) -> str:
+    """The docstring without its line breaks: the terminal breaks lines where it ends."""
+    text = escape(inspect.getdoc(function) or "")
+    return "\n\n".join(re.sub(r"\s+", " ", paragraph) for paragraph in text.split("\n\n"))
