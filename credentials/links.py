@@ -4,22 +4,16 @@ A document has the fields of flow8's DBLink (`user_id company_id integration_typ
 token_expiry scopes provider_user_id provider_user_email provider_metadata created_at updated_at`), so that what queries
 those works. `provider_account` (workspace, tenant) completes the upstream account's key; `grant_id` changes with each
 connect. What concerns a grant's life is in `grants`.
-
-One account of one user is one link. No unique index says so, for a database that is shared with an older server may
-hold doubles, and could then not be opened; a new link's id follows from whose it is instead, so that two that are made
-at the same moment collide.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bson import ObjectId
 
-from credentials import grants
+from credentials import grants, link_accounts
 from credentials.audit import Audit, Origin
 from credentials.grants import COLLECTION, MAIN, USER
 from credentials.link import Granted, Link, Status
@@ -138,7 +132,7 @@ class Links:
         """
         for _ in range(_ATTEMPTS):
             existing = self.get(link_id) if link_id is not None else self._of_account(granted, provider, user_id)
-            if existing is not None and not _same_account(existing, granted):
+            if existing is not None and not link_accounts.same(existing, granted):
                 raise Conflict(
                     f"This is another {provider.title} account than the one that the link belongs to; "
                     "sign in as that account, or connect a new link.",
@@ -154,7 +148,9 @@ class Links:
     def _save(
         self, granted: Granted, existing: Link | None, *, provider: Provider, user_id: ObjectId, source: str
     ) -> Link:
-        link_id = existing.id if existing else self._new_id(granted, provider.service, user_id)
+        link_id = (
+            existing.id if existing else link_accounts.new_id(self._company_id, user_id, provider.service, granted)
+        )
         fields = self._fields(granted, existing, link_id, provider=provider)
         before = _state(existing.document) if existing else {}
         after = {**_state(fields), "integration_type": provider.service, "source": source}
@@ -203,10 +199,6 @@ class Links:
             fields["refresh_at"] = grants.refresh_at(granted.expires_at, fields["lifetime_s"], provider.refresh_lead_s)
         return fields | {"scopes": list(granted.scopes)}
 
-    def _new_id(self, granted: Granted, service: str, user_id: ObjectId) -> ObjectId:
-        owner = [str(self._company_id), str(user_id), service, granted.provider_user_id, granted.provider_account]
-        return ObjectId(hashlib.blake2b(json.dumps(owner).encode(), digest_size=12, person=b"flow8-link").digest())
-
     def _inserted(self, link_id: ObjectId, fields: Mapping[str, Any], service: str, user_id: ObjectId) -> Link:
         document: Document = {
             "_id": link_id,
@@ -235,31 +227,20 @@ class Links:
         return Link(document, self._vault)
 
     def _of_account(self, granted: Granted, provider: Provider, user_id: ObjectId) -> Link | None:
-        """The user's link of this upstream account. Where one of the two does not know its workspace or tenant, that
-        does not tell them apart; raises `Conflict` where it then could be several."""
         wanted = {
             "company_id": self._company_id,
             "user_id": user_id,
             "integration_type": provider.service,
             "provider_user_id": granted.provider_user_id,
         }
-        links = [Link(row, self._vault) for row in self._store.find(COLLECTION, wanted, limit=_ENOUGH)]
-        exact = [link for link in links if _account_of(link) == granted.provider_account]
-        if exact:
-            return min(exact, key=_age)
-        alike = [link for link in links if not _account_of(link) or not granted.provider_account]
-        if len(alike) > 1:
-            raise Conflict(
-                f"This {provider.title} account has several links here; say of which workspace or tenant it is.",
-                service=provider.service,
-            )
-        return alike[0] if alike else None
+        rows = self._store.find(COLLECTION, wanted, limit=_ENOUGH)
+        return link_accounts.matching([Link(row, self._vault) for row in rows], granted)
 
     def _whole(self, wanted: Mapping[str, Any]) -> Sequence[Link]:
         # sorted and sifted here: these are few, and with nothing but an index's own fields the query is the fastest
         rows = self._store.find(COLLECTION, wanted, limit=_ENOUGH)
         links = [Link(row, self._vault) for row in rows if row.get("status") != "revoked"]
-        return sorted(links, key=_age) if len(links) > 1 else links
+        return sorted(links, key=link_accounts.age) if len(links) > 1 else links
 
     def _audited(
         self,
@@ -288,25 +269,6 @@ class Links:
         except Flow8Error as error:
             record({}, error)
             raise
-
-
-def _same_account(link: Link, granted: Granted) -> bool:
-    """Whether it is the same upstream account. A link that never learnt whose it is takes any; so does a missing
-    workspace or tenant, but two different ones are two accounts."""
-    known, account = link.provider_user_id, _account_of(link)
-    if known and granted.provider_user_id != known:
-        return False
-    return not account or not granted.provider_account or account == granted.provider_account
-
-
-def _age(link: Link) -> tuple[str, ObjectId]:
-    """Sorts the oldest first; links of older servers have ids that do."""
-    created_at = link.document.get("created_at")
-    return (created_at.isoformat() if created_at else "", link.id)
-
-
-def _account_of(link: Link) -> str:
-    return link.document.get("provider_account") or ""
 
 
 def _state(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 PICTURE = Path(__file__).parent / "demo.svg"
-ROWS, COLUMNS = 60, 118
+ROWS, COLUMNS = 60, 100
 TIMEOUT_S = 180.0
 
 # Cursor up, begin of line, cursor left alone or shown: what a live table uses to be drawn over and over.
@@ -47,7 +47,8 @@ def recorded(argv: list[str]) -> tuple[str, int]:
     unset = ("FLOW8_", "ENC_KEY_", "ENV_KEY_")
     forced = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "COLUMNS": str(COLUMNS), "LINES": str(ROWS)}
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(unset) and name != "NO_COLOR"}
-    child = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=subprocess.STDOUT, env=inherited | forced)
+    env = inherited | forced
+    child = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=subprocess.STDOUT, env=env)  # noqa: S603  # our own command
     os.close(theirs)
     written = io.BytesIO()
     try:

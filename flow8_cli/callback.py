@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import queue
 import threading
 import time
@@ -11,21 +10,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
-from urllib.error import URLError
 from urllib.parse import urlsplit
-from urllib.request import ProxyHandler, build_opener
 
 from flow8_cli.session import Session
 from flow8_core.errors import AccessDenied, ExecutionTimeout, Flow8Error
+from flow8_runtime.deployment import LOOPBACK, answers_at
 
 if TYPE_CHECKING:
     from credentials.connect import Begun
     from credentials.links import Link
-    from flow8_runtime.platform import Platform
 
 LOOK_S = 0.2
 EXCHANGE_S = 20.0  # a state that is used up becomes a link within this time, or not at all
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 Heard = queue.SimpleQueue["Link | Flow8Error"]
 
@@ -82,7 +78,7 @@ def awaited(session: Session, begun: Begun, service: str) -> Iterator[Waiting]:
     waiting = Waiting(session, begun, service, session.platform.store.now(), queue.SimpleQueue())
     address = urlsplit(session.platform.connect.redirect_uri(service))
     port = address.port or 80
-    if address.hostname not in LOOPBACK or _serves_us(port, session.platform):
+    if address.hostname not in LOOPBACK or answers_at(port, session.platform):
         yield waiting
     else:
         with _served(waiting, port):
@@ -103,17 +99,6 @@ def _served(waiting: Waiting, port: int) -> Iterator[None]:
         finally:
             server.should_exit = True
             thread.join(timeout=5)
-
-
-def _serves_us(port: int, platform: Platform) -> bool:
-    """Whether the API of this very deployment answers at a port of this machine."""
-    from flow8_api.health import describe
-
-    try:
-        with build_opener(ProxyHandler({})).open(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
-            return bool(json.loads(answer.read(4096)) == describe(platform))
-    except (URLError, OSError, ValueError):
-        return False
 
 
 def _link(result: Link | Flow8Error) -> Link:

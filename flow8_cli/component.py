@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from flow8_cli.component_body import Given, body_of
-from flow8_cli.helping import command
 from flow8_cli.files import read_object
+from flow8_cli.helping import command
 from flow8_cli.output import plain
 from flow8_cli.reporting import reporting
 from flow8_cli.session import Company, Json, User, opened

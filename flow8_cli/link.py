@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from flow8_cli.callback import awaited
-from flow8_cli.helping import command
 from flow8_cli.files import flow_form, read_bytes, read_text
+from flow8_cli.helping import command
 from flow8_cli.output import Output
 from flow8_cli.reporting import FAILED, reporting
 from flow8_cli.session import Company, Json, JsonLines, Session, User, opened

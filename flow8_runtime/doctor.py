@@ -1,107 +1,207 @@
-"""What is wrong with an installation, and how to mend it. Each check says one thing; none changes anything."""
+"""What is wrong with an installation, and how to mend it. Each check says one thing; none changes what it looks at."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+import os
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import redis
 
-from flow8_core.errors import Flow8Error
+from credentials import check_values
+from flow8_core.errors import Flow8Error, ValidationFailed
 from flow8_core.store.probe import probe
-from flow8_runtime import broker
+from flow8_runtime import broker, doctor_host
+from flow8_runtime.deployment import LOOPBACK, answers_at
+from flow8_runtime.embedded import KEYS_FILE, SALT, SECRET
+from flow8_runtime.findings import Finding, Findings
 from flow8_runtime.messages import MESSAGE_KEY
 from flow8_runtime.owners import Owners
-from flow8_runtime.platform import Platform
+from flow8_runtime.platform import Foundation, Platform
 
-Level = Literal["ok", "warning", "failed"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing looked at: what, how it stands, and what to do where it is not well."""
-
-    check: str
-    level: Level
-    message: str
-
-    def to_dict(self) -> dict[str, str]:
-        return {"check": self.check, "level": self.level, "message": self.message}
+SKEW_S = 5.0
+EXTRAS = {"slack": "slack_sdk", "aws": "boto3", "microsoft": "msal"}  # extra -> the package that it brings
 
 
-def examine(platform: Platform) -> list[Finding]:
-    """All findings, in the order in which one would mend them."""
-    return [
-        finding
-        for check in (_store, _keys, _broker, _workers, _oauth2, _messages, _transport)
-        for finding in _guarded(check, platform)
-    ]
+def examine(environ: Mapping[str, str], folder: Path) -> list[Finding]:
+    """All findings about the installation that this environment and folder describe, in the order in which one would
+    mend them. With settings that cannot be read, those alone."""
+    try:
+        foundation = Foundation.lay(environ, folder)
+    except ValidationFailed as error:
+        return [Finding("settings", "failed", f"{path}: {message}.") for path, message in error.problems]
+    platform = Platform(foundation)
+    try:
+        return examine_platform(platform)
+    finally:
+        platform.close()
 
 
-def _guarded(check: Callable[[Platform], Iterator[Finding]], platform: Platform) -> list[Finding]:
-    name = check.__name__.lstrip("_")
+def examine_platform(platform: Platform) -> list[Finding]:
+    """As `examine`, of an open platform."""
+    return [finding for name, check in _CHECKS.items() for finding in _guarded(name, check, platform)]
+
+
+def _guarded(name: str, check: Callable[[Platform], Findings], platform: Platform) -> list[Finding]:
     try:
         return list(check(platform))
     except Flow8Error as error:
         return [Finding(name, "failed", error.message)]
+    except OSError as error:
+        return [Finding(name, "failed", f"{error.strerror}: {error.filename}.")]
 
 
-def _store(platform: Platform) -> Iterator[Finding]:
+def _settings(platform: Platform) -> Findings:
+    kind = "embedded mode" if platform.settings.embedded else "a shared database"
+    yield Finding("settings", "ok", f"They can be read: {kind}.")
+
+
+def _environment(platform: Platform) -> Findings:
+    yield from doctor_host.variables(platform.foundation.environ)
+
+
+def _files(platform: Platform) -> Findings:
+    yield from doctor_host.files(platform.settings.home, platform.settings.store)
+
+
+def _store(platform: Platform) -> Findings:
+    if not doctor_host.is_there(platform.settings.store):
+        yield Finding("store", "ok", "There is none yet; the first command that needs it makes it.")
+        return
     for promise in probe(platform.store):
         yield Finding("store", "ok" if promise.kept else "failed", f"{promise.promise}: {promise.seen}.")
+    skew = abs((platform.store.now() - datetime.now(UTC)).total_seconds())
+    if skew > SKEW_S:
+        yield Finding("store", "warning", f"Its clock and this machine's differ by {skew:.0f} s; run NTP on both.")
 
 
-def _keys(platform: Platform) -> Iterator[Finding]:
-    platform.vault  # noqa: B018  # opening it compares the keys with the store's check values
-    yield Finding("keys", "ok", f"They open this store (KDF {platform.settings.keys.kdf}).")
-
-
-def _broker(platform: Platform) -> Iterator[Finding]:
-    settings = platform.settings
-    url = settings.broker or broker.find(settings.home / broker.ADDRESS_FILE)
-    if url is None:
-        yield Finding("broker", "ok", "None configured; the bundled Valkey starts with the first worker or run.")
+def _keys(platform: Platform) -> Findings:
+    if _has_no_keys(platform):
+        yield Finding("keys", "ok", "There are none yet; the first command that needs them makes them.")
         return
-    client = redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0)
+    ring = platform.keyring
+    yield Finding("keys", "ok", f"They open this store (key {ring.primary.kid}, KDF {ring.primary.profile}).")
+    if ring.write_unbound:
+        yield Finding(
+            "keys", "warning", "keys.unbound.write seals in the old form, which can be moved between records."
+        )
+
+
+def _broker(platform: Platform) -> Findings:
+    found = broker.find(platform.settings)
+    if found is None:
+        yield Finding("broker", "ok", "The bundled one comes with the first worker.")
+        return
     try:
-        policy = client.config_get("maxmemory-policy").get("maxmemory-policy", "unknown")
+        with found.flags() as client:
+            policy = client.config_get("maxmemory-policy").get("maxmemory-policy", "unknown")
+    except redis.ResponseError:
+        policy = "unknown"  # hosted ones forbid the question
     except redis.RedisError as error:
         yield Finding("broker", "failed", f"It does not answer ({type(error).__name__}); start Redis or mend `broker`.")
         return
-    finally:
-        client.close()
-    if policy != "noeviction":
-        yield Finding("broker", "warning", f"Redis evicts when full (maxmemory-policy {policy}); set noeviction.")
     yield Finding("broker", "ok", "It answers.")
+    if policy not in ("noeviction", "unknown"):
+        yield Finding("broker", "warning", f"It evicts when full (maxmemory-policy {policy}); set noeviction.")
+    address = urlsplit(found.url)
+    if address.scheme == "redis" and address.hostname not in LOOPBACK:
+        yield Finding("broker", "warning", "It is reached without TLS; use rediss:// across a network.")
 
 
-def _workers(platform: Platform) -> Iterator[Finding]:
-    if Owners(platform.store, platform.settings.home).any_alive():
+def _workers(platform: Platform) -> Findings:
+    alive = Owners(platform.store, platform.settings.home).any_alive() if _store_is_there(platform) else False
+    if alive:
         yield Finding("workers", "ok", "At least one is alive.")
+    elif platform.settings.embedded:
+        yield Finding(
+            "workers", "ok", "None is alive; `flow8 run` starts one for its time, `flow8 worker` one to stay."
+        )
     else:
         yield Finding("workers", "warning", "None is alive; start one with `flow8 worker`.")
 
 
-def _oauth2(platform: Platform) -> Iterator[Finding]:
-    for service in platform.settings.oauth2:
-        platform.providers.get(service)
-        yield Finding(f"oauth2.{service}", "ok", "Its declaration is complete.")
+def _oauth2(platform: Platform) -> Findings:
+    for service in sorted(platform.settings.oauth2):
+        provider = platform.providers.get(service)
+        app = provider.registered()
+        if app.client_secret is None and app.certificate is None:
+            yield Finding(f"oauth2.{service}", "warning", "It has no client_secret; most servers refuse that.")
+        else:
+            yield Finding(f"oauth2.{service}", "ok", f"Register there: {platform.connect.redirect_uri(service)}")
     if not platform.settings.oauth2:
-        yield Finding("oauth2", "warning", "No OAuth2 application is configured; links cannot be connected.")
+        yield Finding("oauth2", "warning", "No application is configured; accounts cannot be connected.")
 
 
-def _messages(platform: Platform) -> Iterator[Finding]:
-    if not platform.foundation.environ.get(MESSAGE_KEY):
-        yield Finding(
-            "messages", "warning", f"{MESSAGE_KEY} is not set: whoever can write to the broker can start steps."
-        )
+def _modules(platform: Platform) -> Findings:
+    yield Finding("modules", "ok", f"{len(platform.catalogue.refs())} can be named by steps.")
+    for extra, package in EXTRAS.items():
+        if find_spec(package) is None:
+            install = f"pip install 'flow8-modules[{extra}]'"
+            yield Finding("modules", "warning", f"{package} is missing, and what needs it fails: {install}")
 
 
-def _transport(platform: Platform) -> Iterator[Finding]:
-    url = platform.settings.public_url
-    loopback = url.startswith(("http://127.0.0.1", "http://localhost", "http://[::1]"))
-    if url.startswith("http://") and not loopback:
-        yield Finding(
-            "public_url", "warning", "It is plain http: authorization codes would travel in the clear. Use https."
-        )
+def _callback(platform: Platform) -> Findings:
+    address = urlsplit(platform.settings.public_url)
+    if address.hostname not in LOOPBACK:
+        if address.scheme == "http":
+            yield Finding(
+                "callback", "warning", "public_url is plain http: codes would travel in the clear; use https."
+            )
+        return
+    port = platform.settings.callback_port
+    trouble = doctor_host.cannot_serve(port)
+    if trouble is None:
+        yield Finding("callback", "ok", f"Port {port} is free; `flow8 link connect` serves it while it waits.")
+    elif not _has_no_keys(platform) and answers_at(port, platform):
+        yield Finding("callback", "ok", f"`flow8 serve` answers at port {port}.")
+    else:
+        yield Finding("callback", "failed", f"Port {port} cannot be served ({trouble}); free it, or change public_url.")
+
+
+def _egress(platform: Platform) -> Findings:
+    settings = platform.settings.egress
+    _ = platform.egress  # a ca_file that cannot be used is told here
+    if settings.ca_file is not None:
+        message = f"{settings.ca_file} is trusted beside the public roots: whoever has its key can read all traffic."
+        yield Finding("egress", "warning", message)
+    open_to = [entry for entry in settings.allow if entry.rpartition(":")[0].strip("[]") not in LOOPBACK]
+    if open_to:
+        message = f"Credentials may travel over plain http to {', '.join(open_to)}, where a URL says http."
+        yield Finding("egress", "warning", message)
+
+
+def _messages(platform: Platform) -> Findings:
+    if platform.settings.broker and not platform.foundation.environ.get(MESSAGE_KEY):
+        message = f"{MESSAGE_KEY} is not set: whoever can write to the broker can start steps."
+        yield Finding("messages", "warning", message)
+
+
+def _store_is_there(platform: Platform) -> bool:
+    return doctor_host.is_there(platform.settings.store)
+
+
+def _has_no_keys(platform: Platform) -> bool:
+    """Whether embedded mode would make keys now. Looking must not."""
+    settings, environ = platform.settings, platform.foundation.environ
+    if not settings.embedded or environ.get(SECRET) or environ.get(SALT) or (settings.home / KEYS_FILE).exists():
+        return False
+    return not _store_is_there(platform) or not platform.store.count(check_values.COLLECTION, {})
+
+
+_CHECKS: Mapping[str, Callable[[Platform], Findings]] = {
+    "settings": _settings,
+    "environment": _environment,
+    "files": _files,
+    "store": _store,
+    "keys": _keys,
+    "broker": _broker,
+    "workers": _workers,
+    "oauth2": _oauth2,
+    "modules": _modules,
+    "callback": _callback,
+    "egress": _egress,
+    "messages": _messages,
+}

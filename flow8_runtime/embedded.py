@@ -17,6 +17,7 @@ from credentials.kdf import generate
 from flow8_core.store import Store, open_store
 
 SECRET, SALT = "ENC_KEY_SECRET", "ENV_KEY_SALT"
+KEYS_FILE = "keys.env"
 LOCAL_USER_NAME = "local"
 
 
@@ -29,7 +30,7 @@ def with_keys(environ: Mapping[str, str], home: Path, store_url: str) -> Mapping
     """
     if environ.get(SECRET) or environ.get(SALT):
         return environ
-    path = home / "keys.env"
+    path = home / KEYS_FILE
     with locked(home / "keys.lock"):
         if not path.exists():
             _refuse_if_sealed(store_url, path)

@@ -85,7 +85,7 @@ def test_a_server_that_goes_away_is_an_error_in_time(
         processes.until(lambda: _answers(store), "the store's recovery")
 
 
-@pytest.mark.parametrize("ask", set(_ASKED) - {"now"})
+@pytest.mark.parametrize("ask", sorted(set(_ASKED) - {"now"}))
 def test_a_sqlite_file_that_cannot_be_used_is_an_error_in_time(tmp_path: Path, ask: str) -> None:
     places = {"a folder": tmp_path, "below a file": tmp_path / "file" / "store.db", "no database": tmp_path / "file"}
     (tmp_path / "file").write_bytes(b"this is not a database, " * 100)
