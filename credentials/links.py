@@ -172,11 +172,12 @@ class Links:
     def _fields(
         self, granted: Granted, existing: Link | None, link_id: ObjectId, *, provider: Provider
     ) -> dict[str, Any]:
+        known = existing.document if existing else {}
         fields: dict[str, Any] = {
             "provider_user_id": granted.provider_user_id,
-            "provider_account": granted.provider_account,
-            "provider_user_email": granted.email,
-            "provider_metadata": dict(granted.metadata),
+            "provider_account": granted.provider_account or known.get("provider_account") or "",
+            "provider_user_email": granted.email or known.get("provider_user_email"),
+            "provider_metadata": {**(known.get("provider_metadata") or {}), **granted.metadata},
             "status": "active",
             "status_reason": None,
             "updated_at": self._store.now(),

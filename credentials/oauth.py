@@ -104,8 +104,8 @@ class StandardClient:
             extra["nonce"] = nonce
         written = provider.scopes.separator.join(provider.scopes.written(scopes, provider.base_url))
         session = OAuth2Session(app.client_id, redirect_uri=redirect_uri, scope=written or None)
-        url, _ = session.authorization_url(provider.authorize_url, state=state.reveal(), **extra)
-        return Authorization(url, verifier, nonce)
+        url, _ = session.authorization_url(_shown(provider.authorize_url), state=state.reveal(), **extra)
+        return Authorization(provider.authorize_url + url.removeprefix(_shown(provider.authorize_url)), verifier, nonce)
 
     def exchange(
         self,
@@ -123,7 +123,12 @@ class StandardClient:
             session.redirect_uri = redirect_uri
             form.pop("client_id", None)
             session.fetch_token(
-                self._provider.token_url, code=code.reveal(), auth=auth, include_client_id=auth is None, **form, **extra
+                _shown(self._provider.token_url),
+                code=code.reveal(),
+                auth=auth,
+                include_client_id=auth is None,
+                **form,
+                **extra,
             )
 
         return self._call(call, answered)
@@ -132,7 +137,9 @@ class StandardClient:
         """RFC 6749 section 6. Scopes are not sent: the grant's own are meant."""
 
         def call(session: Any, auth: Any, form: dict[str, str]) -> None:
-            session.refresh_token(self._provider.token_url, refresh_token=refresh_token.reveal(), auth=auth, **form)
+            session.refresh_token(
+                _shown(self._provider.token_url), refresh_token=refresh_token.reveal(), auth=auth, **form
+            )
 
         return self._call(call, answered)
 
@@ -169,7 +176,15 @@ class StandardClient:
             raise ReplyTaken(Reply(response.status_code, dict(response.headers), response.content))
 
         session.hooks["response"] = [take]
+        for moment in ("access_token_request", "refresh_token_request"):
+            session.register_compliance_hook(moment, lambda _, headers, body: (self._provider.token_url, headers, body))
         return session
+
+
+def _shown(url: str) -> str:
+    """What oauthlib is told of an address: it refuses plain http everywhere, also on loopback, where the settings allow
+    it. Whether anything is sent there is for the egress to say, which sees the real one."""
+    return url.replace("http://", "https://", 1) if url.startswith("http://") else url
 
 
 def challenge(verifier: Secret) -> str:

@@ -11,7 +11,7 @@ from flow8_cli.session import Json, platform_here
 app = typer.Typer(help="Encryption keys.", no_args_is_help=True)
 
 
-@command(app, "generate", "flow8 keys generate >> .env")
+@command(app, "generate", "(umask 077; flow8 keys generate >> .env)")
 def generate(as_json: Json = False) -> None:
     """Print fresh keys as lines for .env. They are shown once and stored nowhere."""
     from credentials.kdf import generate as fresh

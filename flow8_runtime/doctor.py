@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -35,7 +34,7 @@ def examine(environ: Mapping[str, str], folder: Path) -> list[Finding]:
         return [Finding("settings", "failed", f"{path}: {message}.") for path, message in error.problems]
     platform = Platform(foundation)
     try:
-        return examine_platform(platform)
+        return [*examine_platform(platform), *doctor_host.dotenv(folder)]
     finally:
         platform.close()
 
@@ -68,7 +67,7 @@ def _files(platform: Platform) -> Findings:
 
 
 def _store(platform: Platform) -> Findings:
-    if not doctor_host.is_there(platform.settings.store):
+    if not _is_there(platform):
         yield Finding("store", "ok", "There is none yet; the first command that needs it makes it.")
         return
     for promise in probe(platform.store):
@@ -112,8 +111,7 @@ def _broker(platform: Platform) -> Findings:
 
 
 def _workers(platform: Platform) -> Findings:
-    alive = Owners(platform.store, platform.settings.home).any_alive() if _store_is_there(platform) else False
-    if alive:
+    if _is_there(platform) and Owners(platform.store, platform.settings.home).any_alive():
         yield Finding("workers", "ok", "At least one is alive.")
     elif platform.settings.embedded:
         yield Finding(
@@ -179,7 +177,7 @@ def _messages(platform: Platform) -> Findings:
         yield Finding("messages", "warning", message)
 
 
-def _store_is_there(platform: Platform) -> bool:
+def _is_there(platform: Platform) -> bool:
     return doctor_host.is_there(platform.settings.store)
 
 
@@ -188,7 +186,7 @@ def _has_no_keys(platform: Platform) -> bool:
     settings, environ = platform.settings, platform.foundation.environ
     if not settings.embedded or environ.get(SECRET) or environ.get(SALT) or (settings.home / KEYS_FILE).exists():
         return False
-    return not _store_is_there(platform) or not platform.store.count(check_values.COLLECTION, {})
+    return not _is_there(platform) or not platform.store.count(check_values.COLLECTION, {})
 
 
 _CHECKS: Mapping[str, Callable[[Platform], Findings]] = {

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from credentials.providers.provider import ClientAuth, Provider, Revocation
+from credentials.providers.settings import LOOPBACK
 from flow8_core.clock import Deadline
 from flow8_core.egress import Egress
 from flow8_core.errors import ProviderMisconfigured, ProviderUnavailable, VendorBadResponse
@@ -94,7 +95,8 @@ def _address(document: Mapping[str, Any], name: str) -> str | None:
     if not isinstance(value, str) or len(value) > 2048:
         return None
     parts = urlsplit(value)
-    return value if parts.scheme == "https" and parts.hostname and parts.username is None else None
+    plain = parts.scheme == "http" and parts.hostname in LOOPBACK
+    return value if (parts.scheme == "https" or plain) and parts.hostname and parts.username is None else None
 
 
 def _client_auth(wanted: ClientAuth, supported: Any) -> ClientAuth:

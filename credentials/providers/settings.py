@@ -12,22 +12,20 @@ from credentials.providers.provider import ClientAuth, Replay
 from flow8_core.egress.url import Url
 from flow8_core.errors import EgressDenied
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
-def _web_address(url: str, *, plain_loopback: bool = False) -> str:
+
+def _web_address(url: str) -> str:
+    """Plain http on loopback alone: the browser may come back there, and egress goes there only where it is listed."""
     try:
         parsed = Url.parse(url)
     except EgressDenied as error:
         raise ValueError(error.message) from None
-    loopback = plain_loopback and parsed.host in ("127.0.0.1", "::1", "localhost")
-    if parsed.scheme != "https" and not loopback:
+    if parsed.scheme != "https" and parsed.host not in LOOPBACK:
         raise ValueError("must be an https:// address")
     if "#" in url:
         raise ValueError("must not hold a fragment")
     return url
-
-
-def _redirect_address(url: str) -> str:
-    return _web_address(url, plain_loopback=True)
 
 
 def _real_secret(secret: SecretStr) -> SecretStr:
@@ -36,8 +34,7 @@ def _real_secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
-HttpsUrl = Annotated[str, Field(max_length=2048), AfterValidator(_web_address)]
-RedirectUrl = Annotated[str, Field(max_length=2048), AfterValidator(_redirect_address)]
+WebUrl = Annotated[str, Field(max_length=2048), AfterValidator(_web_address)]
 Text = Annotated[str, Field(min_length=1, max_length=512)]
 Scope = Annotated[str, Field(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]{1,512}$")]  # RFC 6749 section 3.3
 RealSecret = Annotated[SecretStr, AfterValidator(_real_secret)]
@@ -57,19 +54,19 @@ class OAuthApp(BaseModel):
     client_secret: RealSecret | None = None
     private_key_file: Path | None = None
     certificate_file: Path | None = None
-    redirect_uri: RedirectUrl | None = None
+    redirect_uri: WebUrl | None = None
     scopes: tuple[Scope, ...] = ()
     user_scopes: tuple[Scope, ...] = ()
     tenant: str = Field(default="common", pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$")
     auto_create_users: bool = False
 
     title: Text | None = None
-    issuer: HttpsUrl | None = None
-    authorize_url: HttpsUrl | None = None
-    token_url: HttpsUrl | None = None
-    revoke_url: HttpsUrl | None = None
-    userinfo_url: HttpsUrl | None = None
-    base_url: HttpsUrl | None = None
+    issuer: WebUrl | None = None
+    authorize_url: WebUrl | None = None
+    token_url: WebUrl | None = None
+    revoke_url: WebUrl | None = None
+    userinfo_url: WebUrl | None = None
+    base_url: WebUrl | None = None
     api_hosts: tuple[Text, ...] = ()
     authorize_params: dict[str, str] = Field(default_factory=dict)
     scope_separator: str = Field(default=" ", pattern=r"^[ ,]$")
@@ -96,10 +93,10 @@ class ServiceSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    base_url: HttpsUrl | None = None
-    authorize_url: HttpsUrl | None = None
-    token_url: HttpsUrl | None = None
-    revoke_url: HttpsUrl | None = None
-    userinfo_url: HttpsUrl | None = None
-    authority: HttpsUrl | None = None
+    base_url: WebUrl | None = None
+    authorize_url: WebUrl | None = None
+    token_url: WebUrl | None = None
+    revoke_url: WebUrl | None = None
+    userinfo_url: WebUrl | None = None
+    authority: WebUrl | None = None
     api_hosts: tuple[Text, ...] = ()

@@ -217,9 +217,12 @@ def test_a_link_that_does_not_know_its_workspace_learns_it(desk: Desk) -> None:
 def test_an_account_that_does_not_say_its_workspace_is_the_one_that_is_there(desk: Desk) -> None:
     link = saved(desk)
 
-    again = saved(desk, provider_account="", metadata={})
+    again = saved(desk, provider_account="", metadata={}, email=None)
 
     assert again.id == link.id
+    assert again.document["provider_account"] == "T1"
+    assert again.metadata["team_id"] == "T1"
+    assert again.account == "user@company.example"
 
 
 def test_an_account_that_could_be_of_two_workspaces_has_to_say_which(desk: Desk) -> None:

@@ -215,7 +215,7 @@ def test_execute_is_answered_with_step_done_and_a_second_time_with_the_same(
     deployment: Deployment, broker: redis.Redis
 ) -> None:
     who = {"company_id": str(deployment.company_id), "user_id": str(deployment.user_id)}
-    kwargs = example("execute") | who | {"reply_to": "contracts.answers"}
+    kwargs = example("execute") | who | {"play_id": str(uuid4()), "reply_to": "contracts.answers"}
     before = deployment.lab.effects("slack")["count"]
 
     send(broker, "flow8.execute", kwargs)
