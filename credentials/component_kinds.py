@@ -150,6 +150,8 @@ class Db(Config):
 
 
 class Bearer(Config):
+    """`Authorization: Bearer <value>` (RFC 6750)."""
+
     type: Literal["bearer"]
     value: SecretText
 
@@ -174,6 +176,8 @@ class Basic(Config):
 
 
 class Header(Config):
+    """A key in a header of its own, such as `X-Api-Key: <value>`."""
+
     type: Literal["header"]
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", max_length=100)]
     value: SecretText
@@ -190,6 +194,8 @@ _RESERVED_HEADERS = frozenset(
 
 
 class Query(Config):
+    """A key in the query, as `?<name>=<value>`."""
+
     type: Literal["query"]
     name: Annotated[str, Field(pattern=r"^[!-~]+$", max_length=100)]
     value: SecretText

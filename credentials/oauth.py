@@ -105,7 +105,9 @@ class StandardClient:
         written = provider.scopes.separator.join(provider.scopes.written(scopes, provider.base_url))
         session = OAuth2Session(app.client_id, redirect_uri=redirect_uri, scope=written or None)
         url, _ = session.authorization_url(_shown(provider.authorize_url), state=state.reveal(), **extra)
-        return Authorization(provider.authorize_url + url.removeprefix(_shown(provider.authorize_url)), verifier, nonce)
+        if provider.authorize_url.startswith("http://"):
+            url = url.replace("https://", "http://", 1)
+        return Authorization(url, verifier, nonce)
 
     def exchange(
         self,
@@ -184,7 +186,7 @@ class StandardClient:
 def _shown(url: str) -> str:
     """What oauthlib is told of an address: it refuses plain http everywhere, also on loopback, where the settings allow
     it. Whether anything is sent there is for the egress to say, which sees the real one."""
-    return url.replace("http://", "https://", 1) if url.startswith("http://") else url
+    return f"https://{url.removeprefix('http://')}" if url.startswith("http://") else url
 
 
 def challenge(verifier: Secret) -> str:

@@ -35,10 +35,12 @@ def read_object(source: str, *, path: str) -> dict[str, Any]:
     """The JSON object. Raises as `read_bytes`, and for anything else than one strict JSON object."""
     from flow8_runtime import notation
 
+    data = read_bytes(source, path=path)
     try:
-        value = notation.read(read_bytes(source, path=path), form="json")
+        value = notation.read(data, form="json")
     except ValidationFailed as error:
-        raise ValidationFailed(error.message, path=path) if error.path == "$" else error from None
+        faults = [(path + place.removeprefix("$"), message) for place, message in error.problems]
+        raise ValidationFailed.from_problems(faults) from None
     if not isinstance(value, dict):
         raise ValidationFailed("The file must hold a JSON object.", path=path)
     return value

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -19,7 +18,7 @@ from flow8_core.errors import AccessDenied, ValidationFailed
 from flow8_runtime.settings import Id
 
 MESSAGE_KEY = "FLOW8_MESSAGE_KEY"
-QUEUE_NAME = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+QUEUE_NAME = r"^[A-Za-z0-9._:-]{1,128}$"
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -39,15 +38,15 @@ class Execute(BaseModel):
     args: dict[str, Any] = {}
     previous: dict[str, Any] = {}
     step: dict[str, Any]
-    reply_to: str | None = Field(None, pattern=QUEUE_NAME.pattern)
+    reply_to: str | None = Field(None, pattern=QUEUE_NAME)
 
     @property
     def ledger_id(self) -> ObjectId:
         """The play's id in our ledger: it follows from company, play and step, so that sending twice is harmless."""
         name = str(self.step.get("name") or self.step.get("ref") or "")
-        parts = [self.company_id, self.play_id, name]
-        text = "".join(f"{len(part.encode())}:{part}" for part in parts)
-        return ObjectId(hashlib.blake2b(text.encode(), digest_size=12, person=b"flow8-execute").digest())
+        parts = [part.encode("utf-8", "surrogatepass") for part in (self.company_id.lower(), self.play_id, name)]
+        text = b"".join(b"%d:%s" % (len(part), part) for part in parts)
+        return ObjectId(hashlib.blake2b(text, digest_size=12, person=b"flow8-execute").digest())
 
 
 class RunStep(BaseModel):

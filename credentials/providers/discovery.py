@@ -95,7 +95,8 @@ def _address(document: Mapping[str, Any], name: str) -> str | None:
     if not isinstance(value, str) or len(value) > 2048:
         return None
     parts = urlsplit(value)
-    plain = parts.scheme == "http" and parts.hostname in LOOPBACK
+    # an issuer on loopback without TLS may name endpoints like itself; one with TLS must not lead out of it
+    plain = str(document["issuer"]).startswith("http://") and parts.scheme == "http" and parts.hostname in LOOPBACK
     return value if (parts.scheme == "https" or plain) and parts.hostname and parts.username is None else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from flow8_runtime import messages
 from flow8_runtime.messages import Execute, RefreshLink, RunStep
 from flow8_runtime.settings import Settings
 from tests import environment
-from tests.docs.pages import ROOT, Block, block, blocks
+from tests.docs.pages import ROOT, Block, block, blocks, tables
 from tests.flows.deployment import Deployment
 from tests.services import missing
 
@@ -138,6 +139,18 @@ def test_a_play_has_the_shape_of_the_contract(deployment: Deployment, tmp_path: 
 
     assert shape(play) == shape(example("play"))
     assert [play["status"], play["steps"][0]["error"]["code"]] == ["FAIL", "access_denied"]
+
+
+@pytest.mark.parametrize("command", ["doctor", "link test ID", "keys check", "component list"])
+def test_a_commands_document_has_the_members_of_the_contract(deployment: Deployment, command: str) -> None:
+    rows = {line.strip("`"): text for line, text in tables(ROOT / CONTRACTS)["The command line"]}
+    (link,) = deployment.platform.links(deployment.company_id).list(service="slack")
+    words = [str(link.id) if word == "ID" else word for word in command.split()]
+
+    document = deployment.flow8(*words, "--json")
+
+    said = re.findall(r"\w+", rows[f"flow8 {command}"].partition("{")[2].partition("}")[0])
+    assert said == list(document)
 
 
 def test_a_link_has_the_shape_of_the_contract_and_the_import_takes_its_line(deployment: Deployment) -> None:
@@ -332,7 +345,8 @@ def tutorial(tmp_path: Path) -> Path:
 def test_the_tutorials_own_test_passes(tutorial: Path) -> None:
     argv = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "--rootdir", str(tutorial)]
 
-    printed = run([*argv, str(tutorial)], cwd=tutorial, env=environment.clean())
+    env = environment.clean(PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
+    printed = run([*argv, str(tutorial)], cwd=tutorial, env=env)
 
     assert "5 passed" in printed
 
@@ -350,5 +364,7 @@ def test_the_tutorials_module_is_in_the_catalogue_once_it_is_installed_or_named(
     shown = json.loads(run(command, cwd=tutorial, env=env))
     named = Catalogue(ModuleSettings(third_parties=False, packages=("acme_tickets.open_ticket",)))
 
+    members = tables(ROOT / CONTRACTS)["The command line"][-1][1]
     assert shown == named.describe("acme-open-ticket")
+    assert re.findall(r"\w+", members) == list(shown)
     assert (shown["effect"], shown["args_example"]) == ("keyed", {"subject": "Printer on fire"})

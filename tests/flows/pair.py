@@ -87,9 +87,10 @@ class Pair:
     def submit_for(self, row: Row) -> ObjectId:
         """A play of the demo flow by a new company; of a refresh's row one token is due."""
         services = self.deployment.lab.services
-        due = {SLACK: {"slack": 61}, CALENDAR: {"microsoft": 61}}[row.step] if row.refreshes else {}
         self.deployment.move_in()
-        self.deployment.connect("slack", "microsoft", **due)
+        links = self.deployment.connect("slack", "microsoft")
+        if row.refreshes:
+            self.deployment.make_due(links[{SLACK: "slack", CALENDAR: "microsoft"}[row.step]])
         self.deployment.add_s3()
         args = {"billing_url": services["web"]["base_url"], "invoice": "001", "bucket": services["s3"]["bucket"]}
         return self.deployment.submit(INVOICE, args)

@@ -1,0 +1,111 @@
+"""The `flow8` command in a folder of its own: in this process, which is fast, or as a process, which is real."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import yaml
+
+from flow8_cli.main import main
+from tests import environment
+
+COMMAND = (sys.executable, "-P", "-m", "flow8_cli.main")
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def document(self) -> Any:
+        """The one JSON document on stdout: anything before or behind it is an error."""
+        return json.loads(self.stdout)
+
+    @property
+    def said(self) -> str:
+        """All that was printed."""
+        return self.stdout + self.stderr
+
+
+class _Stdin(io.TextIOWrapper):
+    """A stdin that is no terminal."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(io.BytesIO(text.encode("utf-8", "surrogateescape")), encoding="utf-8")
+
+
+@dataclass
+class Home:
+    """A folder with settings, and the environment that goes with it."""
+
+    folder: Path
+    environ: dict[str, str] = field(default_factory=environment.clean)
+
+    def settings(self, **settings: Any) -> None:
+        """Write flow8.yaml."""
+        (self.folder / "flow8.yaml").write_text(yaml.safe_dump(settings))
+
+    def write(self, name: str, content: Any) -> str:
+        """A file in the folder: text as it is, anything else as JSON. Its name, for a command line."""
+        path = self.folder / name
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return name
+
+    def flow8(self, *arguments: str, text: str = "") -> Done:
+        """Run the command in this process."""
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            chdir(self.folder),
+            patch.dict(os.environ, self.environ, clear=True),
+            patch.object(sys, "argv", ["flow8", *arguments]),
+            patch.object(sys, "stdin", _Stdin(text)),
+            redirect_stdout(out),
+            redirect_stderr(err),
+        ):
+            try:
+                main()
+            except SystemExit as ended:
+                code = ended.code
+        return Done(code if isinstance(code, int) else 1, out.getvalue(), err.getvalue())
+
+    def start(self, *arguments: str, **more: Any) -> subprocess.Popen[str]:
+        """Start the command as a process with pipes, in a session of its own."""
+        return subprocess.Popen(
+            [*COMMAND, *arguments], cwd=self.folder, env=self.environ, text=True, start_new_session=True,
+            **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more},
+        )  # fmt: skip
+
+    def run(self, *arguments: str, text: str = "", timeout: float = 60.0) -> Done:
+        """Run the command as a process."""
+        ended = subprocess.run(
+            [*COMMAND, *arguments], cwd=self.folder, env=self.environ, input=text, capture_output=True, text=True,
+            timeout=timeout,
+        )  # fmt: skip
+        return Done(ended.returncode, ended.stdout, ended.stderr)
+
+
+def left_behind(mark: str) -> list[str]:
+    """The command lines of the processes that have `mark` in their environment: children inherit it."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        try:
+            if mark.encode() in (process / "environ").read_bytes():
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    return [line for line in found if line]
