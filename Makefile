@@ -21,7 +21,7 @@ setup: $(INSTALLED) ## Install everything from the lock file into .venv
 demo: $(INSTALLED) ## Run a flow of four modules against the laboratory, and show what landed where
 	@$(BIN)/flow8 demo
 
-run: $(INSTALLED) ## Serve API and connect page, with one worker beside them; Ctrl-C ends both
+run: $(INSTALLED) ## Serve the OAuth2 callback, with one worker beside it; Ctrl-C ends both
 	@$(BIN)/flow8 worker & worker=$$!; trap 'kill $$worker 2>/dev/null; wait $$worker' EXIT; $(BIN)/flow8 serve
 
 test: $(INSTALLED) ## The fast suite: under three minutes

@@ -54,8 +54,9 @@ def _errors() -> Iterator[str]:
     yield ""
     yield NOTICE
     yield ""
-    yield "Every failure of a step, a command or a request carries one of these codes. `retryable` ones are tried again"
-    yield "by the runtime; `reconnect` ones park the step until the account is connected again."
+    yield "Every failure of a step, a command or a request carries one of these codes. `retryable` ones may be tried"
+    yield "again: as often as the step's `retry` says, and patiently where somebody only asked for patience. For"
+    yield "`reconnect` ones the account has to be connected again; a step with `invalid_grant` waits for that."
     leaves = [cls for cls in vars(errors).values() if inspect.isclass(cls) and issubclass(cls, Flow8Error)]
     for door, meaning in DOORS.items():
         yield from (

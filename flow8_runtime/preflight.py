@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -68,7 +69,7 @@ class Preflight:
         """What the definition's links must be allowed to do: scopes by service, for `connect.begin`."""
         wanted: dict[str, frozenset[str]] = {}
         for step in FlowReader().flow(document).steps:
-            for need in _needs(self._platform.catalogue.get(step.module_ref), None):
+            for need in _needs(self._platform.catalogue.get(step.module_ref), step.input_mapping):
                 for link in need.alternatives if isinstance(need, OneOf) else (need,):
                     if isinstance(link, Link) and link.service:
                         wanted[link.service] = wanted.get(link.service, frozenset()) | link.scopes
@@ -80,9 +81,8 @@ class Preflight:
         except Flow8Error as error:
             yield Problem(placed.at("module_ref"), error.code, error.message)
             return
-        inputs, problems = _inputs(module, placed)
-        yield from problems
-        for need in _needs(module, inputs):
+        yield from _input_problems(module, placed)
+        for need in _needs(module, placed.step.input_mapping):
             yield from self._need(need, placed)
 
     def _need(self, need: Need, placed: Placed) -> Iterator[Problem]:
@@ -132,11 +132,15 @@ class Preflight:
             yield Problem(f"{placed.at('component_config_ids')}.{need.kind}", error.code, error.message)
 
 
-def _needs(module: AnyModule, inputs: Any | None) -> tuple[Need, ...]:
-    """What the call needs; where that depends on an input that is not known yet, nothing is said of it."""
-    if callable(module.needs):
-        return () if inputs is None else module.needs_of(inputs)
-    return as_needs(module.needs)
+def _needs(module: AnyModule, mapping: Mapping[str, Any]) -> tuple[Need, ...]:
+    """What the call needs. Where that depends on inputs which are not known yet, or are at fault: what it would with
+    the expressions' text in their place, else what the module's example does."""
+    if not callable(module.needs):
+        return as_needs(module.needs)
+    for inputs in (mapping, module.example()["args"]):
+        with suppress(ValidationFailed):
+            return module.needs_of(module.parse(inputs))
+    return ()
 
 
 def _names(step: Step, need: Link | Component) -> bool:
@@ -147,16 +151,15 @@ def _is_expression(text: str | None) -> bool:
     return text is not None and "{{" in text
 
 
-def _inputs(module: AnyModule, placed: Placed) -> tuple[Any | None, list[Problem]]:
-    """The parsed input where it holds no expressions, and what is wrong with what can be judged now."""
+def _input_problems(module: AnyModule, placed: Placed) -> Iterator[Problem]:
+    """What is wrong with those inputs that can be judged now."""
     unknown = list(_expressions(placed.step.input_mapping, ROOT))
     try:
-        inputs = module.parse(placed.step.input_mapping)
+        module.parse(placed.step.input_mapping)
     except ValidationFailed as error:
-        root = placed.at(ROOT)
-        problems = [(place, message) for place, message in error.problems if not _hangs_on(place, unknown)]
-        return None, [Problem(root + place.removeprefix(ROOT), error.code, message) for place, message in problems]
-    return None if unknown else inputs, []
+        for place, message in error.problems:
+            if not _hangs_on(place, unknown):
+                yield Problem(placed.at(ROOT) + place.removeprefix(ROOT), error.code, message)
 
 
 def _expressions(value: Any, path: str) -> Iterator[str]:

@@ -1,0 +1,217 @@
+"""`flow8 link`: the dance through the callback, ours or our API's, and what is told of links."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import ProxyHandler, build_opener
+
+import pytest
+import yaml
+
+from flow8_lab.client import Lab
+from tests import processes
+from tests.cli.kit import Home
+from tests.flows.deployment import SCOPES, Deployment
+
+opener = build_opener(ProxyHandler({}))
+
+
+@contextmanager
+def connecting(office: Home, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`link connect` as a process, and the address that it sends the browser to."""
+    command = office.start("link", "connect", *arguments, "--json", "--no-browser")
+    assert command.stdout is not None
+    line = command.stdout.readline()
+    if not line:
+        raise AssertionError(command.communicate(timeout=10)[1])
+    try:
+        yield command, json.loads(line)["authorize_url"]
+    finally:
+        command.kill()
+        command.communicate()
+
+
+def arrive(url: str) -> str:
+    """The browser comes back; the page that it sees."""
+    try:
+        with opener.open(url, timeout=30) as page:
+            return str(page.read().decode())
+    except HTTPError as error:
+        with error:
+            return error.read().decode()
+
+
+@contextmanager
+def serving(office: Home) -> Iterator[None]:
+    """`flow8 serve` beside it."""
+    server = office.start("serve")
+    port = port_of(office)
+    processes.until(lambda: _answers(port), "flow8 serve")
+    try:
+        yield
+    finally:
+        server.terminate()
+        server.communicate(timeout=10)
+
+
+def port_of(office: Home) -> int:
+    settings = yaml.safe_load((office.folder / "flow8.yaml").read_text())
+    return int(urlsplit(settings["public_url"]).port or 0)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.parametrize("served", ["by our API", "by itself"])
+def test_connect_prints_the_address_first_and_the_link_at_the_end(
+    office: Home, deployment: Deployment, served: str
+) -> None:
+    api = serving(office) if served == "by our API" else _nothing()
+    with api, connecting(office, "slack", "--scope", "files:write") as (command, url):
+        page = arrive(deployment.lab.visit(url))
+        rest, _ = command.communicate(timeout=20)
+
+    assert command.returncode == 0
+    assert "Slack is connected" in page
+    link = json.loads(rest)["link"]
+    assert (link["service"], link["status"]) == ("slack", "active")
+    assert {"chat:write", "files:write"} <= set(link["scopes"])
+    assert [each["id"] for each in office.flow8("link", "list", "--json").document["links"]] == [link["id"]]
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+def test_reconnecting_keeps_the_links_id_and_widens_its_scopes(
+    office: Home, deployment: Deployment, connected: dict[str, str]
+) -> None:
+    with connecting(office, "slack", "--reconnect", connected["slack"], "--scope", "files:read") as (command, url):
+        arrive(deployment.lab.visit(url))
+        rest, errors = command.communicate(timeout=20)
+
+    assert command.returncode == 0, errors
+    link = json.loads(rest)["link"]
+    assert link["id"] == connected["slack"]
+    assert "files:read" in link["scopes"]
+
+
+def test_connecting_for_a_flow_asks_for_what_its_steps_need(office: Home, deployment: Deployment) -> None:
+    step = {"name": "a", "module_ref": "slack-message", "input_mapping": {"channel": "#a", "message": "x", "username": "y"}}
+    flow = office.write("flow.json", {"name": "f", "steps": [step]})
+
+    with connecting(office, "slack", "--for", flow) as (_, url):
+        assert "chat%3Awrite.customize" in url
+
+
+def test_somebody_who_declines_ends_the_command_with_1(office: Home, deployment: Deployment) -> None:
+    with connecting(office, "slack") as (command, url):
+        page = arrive(deployment.lab.visit(url, decision="deny"))
+        rest, _ = command.communicate(timeout=20)
+
+    assert command.returncode == 1
+    assert json.loads(rest)["error"]["code"] == "access_denied"
+    assert "Not connected" in page
+
+
+def test_a_strangers_visit_to_the_callback_ends_nothing(office: Home, deployment: Deployment) -> None:
+    with connecting(office, "slack") as (command, url):
+        for query in ("", "?state=x&code=y", f"?state={'A' * 43}&code=y", f"?state={'A' * 43}&error=access_denied"):
+            arrive(f"http://127.0.0.1:{port_of(office)}/auth/callback/slack{query}")
+        arrive(deployment.lab.visit(url))
+        rest, _ = command.communicate(timeout=20)
+
+    assert json.loads(rest)["link"]["service"] == "slack"
+
+
+def test_nobody_coming_back_in_time_is_an_error(office: Home, deployment: Deployment) -> None:
+    done = office.flow8("link", "connect", "slack", "--json", "--no-browser", "--timeout", "1")
+
+    first, last = done.stdout.split("\n", 1)
+    assert "authorize_url" in json.loads(first)
+    assert (done.code, json.loads(last)["error"]["code"]) == (1, "execution_timeout")
+
+
+class _Stranger(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = json.dumps({"status": "ok", "service": "flow8-modules", "deployment": "another"}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+def test_another_program_on_the_callbacks_port_is_refused_before_anybody_is_sent_away(
+    office: Home, deployment: Deployment
+) -> None:
+    with HTTPServer(("127.0.0.1", port_of(office)), _Stranger) as stranger:
+        threading.Thread(target=stranger.serve_forever, daemon=True).start()
+        done = office.flow8("link", "connect", "slack", "--json", "--no-browser")
+        stranger.shutdown()
+
+    assert done.code == 2
+    assert done.document["error"]["path"] == "port"
+    assert "public_url" in done.document["error"]["message"]
+
+
+def test_a_service_without_an_application_says_what_to_configure(home: Home) -> None:
+    done = home.flow8("link", "connect", "slack", "--json", "--no-browser")
+
+    assert (done.code, done.document["error"]["code"]) == (1, "provider_misconfigured")
+    assert "oauth2.slack" in done.document["error"]["message"]
+
+
+def test_imported_links_are_told_without_their_tokens(office: Home, deployment: Deployment) -> None:
+    lines = [deployment.lab.grant(service, scopes=SCOPES[service]) for service in SCOPES]
+    name = office.write("links.jsonl", "\n".join(map(json.dumps, lines)) + "\n")
+
+    imported = office.flow8("link", "import", name, "--json")
+    said = imported.said + office.flow8("link", "list").said
+    for link in imported.document["links"]:
+        said += office.flow8("link", "show", link["id"]).said + office.flow8("link", "show", link["id"], "--json").said
+
+    assert [set(link) for link in imported.document["links"]] == [
+        {"id", "service", "status", "status_reason", "account", "scopes", "token_expiry", "refresh_at"}
+    ] * 2
+    assert not any(line[token] in said for line in lines for token in ("access_token", "refresh_token") if line.get(token))
+
+
+def test_a_line_at_fault_keeps_all_lines_out(office: Home, deployment: Deployment) -> None:
+    good = deployment.lab.grant("slack", scopes=SCOPES["slack"])
+
+    imported = office.flow8("link", "import", "-", "--json", text=f"{json.dumps(good)}\n{{}}\n")
+
+    assert imported.code == 2
+    assert office.flow8("link", "list", "--json").document == {"links": []}
+
+
+def test_a_link_is_tested_as_the_seed_answers_it(office: Home, lab: Lab, connected: dict[str, str]) -> None:
+    tested = office.flow8("link", "test", connected["slack"], "--json")
+
+    assert tested.code == 0
+    assert set(tested.document) == {"status", "service", "latency_ms", "token_valid", "scopes_granted", "user"}
+    assert (tested.document["status"], tested.document["token_valid"]) == ("ok", True)
+
+
+def test_a_revoked_link_fails_its_test_with_1(office: Home, lab: Lab, connected: dict[str, str]) -> None:
+    lab.control("/revoke", {"service": "slack"})
+
+    tested = office.flow8("link", "test", connected["slack"], "--json")
+
+    assert tested.code == 1
+    assert (tested.document["status"], tested.document["token_valid"]) == ("failed", False)
+    assert tested.document["error"]["code"] == "token_revoked"
