@@ -49,7 +49,8 @@ class ManualClock:
 
 def to_millis(moment: datetime) -> datetime:
     """The moment cut to whole milliseconds, as MongoDB keeps dates."""
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+    beyond = moment.microsecond % 1000
+    return moment.replace(microsecond=moment.microsecond - beyond) if beyond else moment
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ PINNED: dict[str, int] = {
     **dict.fromkeys(("boto3", "botocore", "s3transfer"), logging.WARNING),
     **dict.fromkeys(("pymongo", "kombu", "amqp", "redis"), logging.WARNING),
     "celery.app.trace": logging.WARNING,  # INFO prints the task's return value
+    "celery.worker.strategy": logging.WARNING,  # INFO is a line for each wake-up, which says nothing
     "celery": logging.INFO,  # DEBUG prints task bodies
 }
 

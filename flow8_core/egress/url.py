@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from urllib.parse import quote
 
@@ -88,6 +89,7 @@ class Url:
         return Url.parse(f"{self.scheme}://{self.authority}{_without_dots(target)}")
 
 
+@lru_cache(4096)
 def parse_authority(text: str, *, default_port: int) -> tuple[str, int]:
     """The canonical host and the port of `host`, `host:port` or `[v6]:port`. Raises `EgressDenied`."""
     found = _AUTHORITY.fullmatch(text)

@@ -67,13 +67,15 @@ class Call:
 
 
 class TokenServer:
-    """`/token`, `/userinfo`, `/revoke` and `/.well-known/openid-configuration` over TLS."""
+    """`/token`, `/userinfo`, `/revoke` and `/.well-known/openid-configuration`, over TLS where it is given."""
 
-    def __init__(self, tls: ssl.SSLContext) -> None:
+    def __init__(self, tls: ssl.SSLContext | None) -> None:
+        self._scheme = "http" if tls is None else "https"
         self._lock = threading.Lock()
         self.reset()
         self._server = _Quiet(("127.0.0.1", 0), _handler(self))
-        self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
@@ -100,7 +102,7 @@ class TokenServer:
 
     @property
     def url(self) -> str:
-        return f"https://{self.place}"
+        return f"{self._scheme}://{self.place}"
 
     @property
     def token_calls(self) -> list[Call]:

@@ -54,7 +54,7 @@ def nobody() -> str:
 
 def test_a_server_that_is_not_there_is_named_and_its_password_is_not(nobody: str) -> None:
     with closing(open_store(f"mongodb://flow8:s3cr3t-pw@{nobody}/flow8?authSource=admin")) as store:
-        for ask in ("get", "update"):
+        for ask in ("get", "update", "declare"):
             with _within_two_seconds(), pytest.raises(StoreUnavailable) as down:
                 _ASKED[ask](store)
 
@@ -66,7 +66,15 @@ def test_a_server_that_is_not_there_is_named_and_its_password_is_not(nobody: str
 
 @pytest.mark.parametrize(
     ("fault", "ask"),
-    [("refuse", "get"), ("refuse", "update"), ("blackhole", "find"), ("blackhole", "update"), ("blackhole", "batch")],
+    [
+        ("refuse", "get"),
+        ("refuse", "update"),
+        ("refuse", "declare"),
+        ("blackhole", "declare"),
+        ("blackhole", "find"),
+        ("blackhole", "update"),
+        ("blackhole", "batch"),
+    ],
 )
 def test_a_server_that_goes_away_is_an_error_in_time(
     mongo_uri: str, chaos: Callable[[str], ChaosProxy], fault: str, ask: str

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from bson.objectid import ObjectId
@@ -13,23 +14,37 @@ from flow8_core.store.base import Filter, Sort
 from flow8_core.store.dialect import keys
 from flow8_core.store.dialect.paths import ARRAYS, MISSING, Parts, lookup, split
 
-Test = Callable[[Any], bool]
+Operator = Callable[["Condition", list[Any]], bool]  # of all values that a path leads to
 
-_NEVER_EQUAL_ACROSS = frozenset((str, bool, int, float, bytes, ObjectId))
+_SAME_TYPE_ONLY = frozenset((str, bool, int, float, bytes, ObjectId))
+_NO_MAPPINGS = _SAME_TYPE_ONLY | {type(None), datetime, list}
 
 
-@dataclass(frozen=True, slots=True)
 class Condition:
-    """One operator on one path. `values` are what a planner needs: one value, or several for `$in`."""
+    """One operator on one path, and what it compares with: `value` and its sort `key`; for `$in` the keys of all its
+    `choices`."""
 
-    path: str
-    parts: Parts
-    operator: str
-    values: tuple[Any, ...]
-    holds: Callable[[list[Any]], bool]
+    __slots__ = ("choices", "key", "operator", "parts", "path", "value")
 
-    def matches(self, document: Mapping[str, Any]) -> bool:
-        return self.holds(lookup(document, self.parts))
+    def __init__(self, path: str, operator: str, value: Any) -> None:
+        self.path = path
+        self.parts = split(path)
+        if operator not in _OPERATORS:
+            raise ValidationFailed(f"{operator} is not an operator of the store's dialect.", path=path)
+        self.operator = operator
+        self.value = value
+        self.key = b""
+        self.choices: frozenset[bytes] = frozenset()
+        if operator in ("$in", "$nin"):
+            self.choices = _choices(value)
+        elif operator != "$exists":
+            self.key = keys.encode(value)
+        elif not isinstance(value, bool):
+            raise ValidationFailed("$exists takes true or false.")
+
+    def holds(self, document: Mapping[str, Any]) -> bool:
+        """Whether what the path leads to passes: one of the values, or of the elements where one is an array."""
+        return _OPERATORS[self.operator](self, lookup(document, self.parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +59,27 @@ class Alternatives:
 
 @dataclass(frozen=True, slots=True)
 class Matcher:
-    """A checked filter: all of `conditions` and all of `alternatives` must hold."""
+    """A checked filter: all of `conditions` and all of `alternatives` must hold. `one` is the sort key of the only
+    `_id` that can match, where they say so."""
 
     conditions: tuple[Condition, ...]
     alternatives: tuple[Alternatives, ...] = ()
+    one: bytes | None = None
 
     def matches(self, document: Mapping[str, Any]) -> bool:
         for condition in self.conditions:
-            if not condition.holds(lookup(document, condition.parts)):
+            if not condition.holds(document):
                 return False
-        return all(each.matches(document) for each in self.alternatives)
+        return not self.alternatives or all(each.matches(document) for each in self.alternatives)
+
+    def without(self, settled: Collection[Condition]) -> Matcher:
+        """What is left to be asked once these conditions are known to hold."""
+        return Matcher(tuple(each for each in self.conditions if each not in settled), self.alternatives)
 
 
 def compile_filter(filter: Filter) -> Matcher:  # noqa: A002 - the word of the interface
     """Check a filter. Raises `ValidationFailed` for an operator or value that the dialect does not have."""
-    if not isinstance(filter, Mapping):
+    if not isinstance(filter, dict | Mapping):
         raise ValidationFailed("A filter must be a mapping of paths to conditions.")
     conditions: list[Condition] = []
     alternatives: list[Alternatives] = []
@@ -73,7 +94,8 @@ def compile_filter(filter: Filter) -> Matcher:  # noqa: A002 - the word of the i
             raise ValidationFailed(f"{path} is not an operator of the store's dialect.", path=path)
         else:
             conditions += _conditions(path, value)
-    return Matcher(tuple(conditions), tuple(alternatives))
+    one = next((each.key for each in conditions if each.path == "_id" and each.operator == "$eq"), None)
+    return Matcher(tuple(conditions), tuple(alternatives), one)
 
 
 def _branches(operator: str, value: Any) -> Sequence[Filter]:
@@ -83,98 +105,75 @@ def _branches(operator: str, value: Any) -> Sequence[Filter]:
 
 
 def _conditions(path: str, value: Any) -> list[Condition]:
-    parts = split(path)
     if not is_operators(value):
-        return [_condition(path, parts, "$eq", value)]
-    return [_condition(path, parts, operator, operand) for operator, operand in value.items()]
+        return [Condition(path, "$eq", value)]
+    return [Condition(path, operator, operand) for operator, operand in value.items()]
 
 
 def is_operators(value: Any) -> bool:
     """Whether this is a mapping of operators rather than a value. Raises `ValidationFailed` for a mixture."""
-    if not isinstance(value, dict) and not isinstance(value, Mapping):
+    if type(value) in _NO_MAPPINGS or (not isinstance(value, dict) and not isinstance(value, Mapping)):
         return False
-    dollars = sum(isinstance(name, str) and name[:1] == "$" for name in value)
-    if 0 < dollars < len(value):
+    dollars = [name for name in value if isinstance(name, str) and name[:1] == "$"]
+    if dollars and len(dollars) < len(value):
         raise ValidationFailed("Operators and plain fields cannot stand in one mapping.")
-    return dollars > 0
+    return bool(dollars)
 
 
-def _condition(path: str, parts: Parts, operator: str, operand: Any) -> Condition:
-    maker = _OPERATORS.get(operator)
-    if maker is None:
-        raise ValidationFailed(f"{operator} is not an operator of the store's dialect.", path=path)
-    values = tuple(operand) if operator in ("$in", "$nin") and isinstance(operand, ARRAYS) else (operand,)
-    return Condition(path, parts, operator, values, maker(operand))
+def _choices(value: Any) -> frozenset[bytes]:
+    if not isinstance(value, ARRAYS):
+        raise ValidationFailed("$in and $nin take a list.")
+    return frozenset(map(keys.encode, value))
 
 
-def _any_value(test: Test) -> Callable[[list[Any]], bool]:
+def _any(test: Callable[[Condition, Any], bool]) -> Operator:
     """The test asked of each value that a path leads to, and of the elements where that is an array."""
 
-    def holds(found: list[Any]) -> bool:
-        for value in found:  # noqa: SIM110 - on every document's path
-            if test(value) or (isinstance(value, ARRAYS) and any(map(test, value))):
+    def passes(condition: Condition, found: list[Any]) -> bool:
+        for value in found:
+            if test(condition, value):
+                return True
+            if isinstance(value, ARRAYS) and any(test(condition, element) for element in value):
                 return True
         return False
 
-    return holds
+    return passes
 
 
-def _equal(operand: Any) -> Callable[[list[Any]], bool]:
-    return _any_value(_equality(operand))
+def _not(operator: Operator) -> Operator:
+    return lambda condition, found: not operator(condition, found)
 
 
-def _equality(operand: Any) -> Test:
+def _equals(condition: Condition, value: Any) -> bool:
+    operand = condition.value
     if operand is None:
-        return lambda value: value is None or value is MISSING
-    expected = keys.encode(operand)
+        return value is None or value is MISSING
     kind = type(operand)
-    if kind not in _NEVER_EQUAL_ACROSS:
-        return lambda value: _key(value) == expected
+    if type(value) is kind and kind in _SAME_TYPE_ONLY and value == operand:
+        return True
+    if kind in _SAME_TYPE_ONLY and not isinstance(value, int | float | bytes):
+        return False
+    return _key(value) == condition.key
 
-    def test(value: Any) -> bool:
-        if type(value) is kind:
-            return bool(value == operand) or (value != value and _key(value) == expected)  # noqa: PLR0124 - NaN
-        return isinstance(value, int | float | bytes) and _key(value) == expected
+
+def _is_in(condition: Condition, value: Any) -> bool:
+    return _key(value) in condition.choices
+
+
+def _within(*, below: bool, inclusive: bool) -> Callable[[Condition, Any], bool]:
+    def test(condition: Condition, value: Any) -> bool:
+        key, bound = _key(value), condition.key
+        if key == bound:
+            return inclusive
+        if key[0] != bound[0] or keys.NAN in (key, bound):
+            return False
+        return key < bound if below else key > bound
 
     return test
 
 
-def _in(operand: Any) -> Callable[[list[Any]], bool]:
-    if not isinstance(operand, ARRAYS):
-        raise ValidationFailed("$in and $nin take a list.")
-    expected = frozenset(map(keys.encode, operand))
-    return _any_value(lambda value: _key(value) in expected)
-
-
-def _negated(maker: Callable[[Any], Callable[[list[Any]], bool]]) -> Callable[[Any], Callable[[list[Any]], bool]]:
-    def make(operand: Any) -> Callable[[list[Any]], bool]:
-        holds = maker(operand)
-        return lambda found: not holds(found)
-
-    return make
-
-
-def _range(below: bool, inclusive: bool) -> Callable[[Any], Callable[[list[Any]], bool]]:
-    def make(operand: Any) -> Callable[[list[Any]], bool]:
-        bound = keys.encode(operand)
-        if bound == keys.NAN:
-            return _any_value(lambda value: inclusive and _key(value) == bound)
-
-        def test(value: Any) -> bool:
-            key = _key(value)
-            if key[0] != bound[0] or key == keys.NAN:
-                return False
-            return (inclusive and key == bound) or (key < bound if below else key > bound)
-
-        return _any_value(test)
-
-    return make
-
-
-def _exists(operand: Any) -> Callable[[list[Any]], bool]:
-    if not isinstance(operand, bool):
-        raise ValidationFailed("$exists takes true or false.")
-    return lambda found: any(value is not MISSING for value in found) is operand
+def _exists(condition: Condition, found: list[Any]) -> bool:
+    return any(value is not MISSING for value in found) is condition.value
 
 
 def _key(value: Any) -> bytes:
@@ -185,15 +184,15 @@ def _key(value: Any) -> bytes:
         return b"\xff"
 
 
-_OPERATORS: dict[str, Callable[[Any], Callable[[list[Any]], bool]]] = {
-    "$eq": _equal,
-    "$ne": _negated(_equal),
-    "$in": _in,
-    "$nin": _negated(_in),
-    "$gt": _range(below=False, inclusive=False),
-    "$gte": _range(below=False, inclusive=True),
-    "$lt": _range(below=True, inclusive=False),
-    "$lte": _range(below=True, inclusive=True),
+_OPERATORS: dict[str, Operator] = {
+    "$eq": _any(_equals),
+    "$ne": _not(_any(_equals)),
+    "$in": _any(_is_in),
+    "$nin": _not(_any(_is_in)),
+    "$gt": _any(_within(below=False, inclusive=False)),
+    "$gte": _any(_within(below=False, inclusive=True)),
+    "$lt": _any(_within(below=True, inclusive=False)),
+    "$lte": _any(_within(below=True, inclusive=True)),
     "$exists": _exists,
 }
 
@@ -215,6 +214,8 @@ def check_limit(limit: int) -> None:
 def in_order(documents: Sequence[Any], sort: Sort, *, document: Callable[[Any], Mapping[str, Any]]) -> list[Any]:
     """The items sorted as MongoDB sorts; `document` gives an item's document. Equal ones keep their order."""
     ordered = list(documents)
+    if len(ordered) < 2:
+        return ordered
     for parts, direction in reversed(compile_sort(sort)):
         ordered.sort(key=lambda item, p=parts, d=direction: sort_key(document(item), p, d), reverse=direction < 0)  # type: ignore[misc]
     return ordered

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -14,9 +15,10 @@ from flow8_core.errors import ValidationFailed
 from flow8_core.store.base import Document
 from flow8_core.store.dialect import keys
 from flow8_core.store.dialect.matching import Matcher, compile_filter, is_operators
-from flow8_core.store.dialect.paths import MISSING, Parts, split
+from flow8_core.store.dialect.paths import MISSING, Missing, Parts, scalar, split
 
 _INT64 = 1 << 63
+_SIMPLE = frozenset((type(None), Missing, bool, int, str, datetime, ObjectId))
 Operator = Callable[[Any, Any], Any]
 
 
@@ -26,6 +28,15 @@ class Change:
 
     replacement: Document | None
     steps: tuple[tuple[str, Parts, Any], ...] = ()
+
+    def may_move(self, document: Mapping[str, Any], paths: Iterable[Parts]) -> bool:
+        """Whether what these paths lead to in the document may become something else."""
+        if self.replacement is None:
+            return any(parts[0] == touched[0] for parts in paths for _, touched, _ in self.steps)
+        for parts in paths:  # noqa: SIM110 - at every write, for every index
+            if _differ(scalar(document, parts), scalar(self.replacement, parts)):
+                return True
+        return False
 
     def apply(self, document: Document, *, inserting: bool = False) -> Document:
         """The changed document; the argument is used up. Raises `ValidationFailed` where a value does not fit."""
@@ -42,7 +53,7 @@ class Change:
 
 def compile_update(update: Mapping[str, Any]) -> Change:
     """Check an update. Raises `ValidationFailed` for an unknown operator, a mixture, or paths that collide."""
-    if not isinstance(update, Mapping) or not update:
+    if not isinstance(update, dict | Mapping) or not update:
         raise ValidationFailed("An update needs operators or a whole document.")
     if not is_operators(update):
         return Change(dict(update))
@@ -66,7 +77,7 @@ def upserted(matcher: Matcher, change: Change) -> Document:
     seed: Document = {}
     for condition in matcher.conditions:
         if condition.operator == "$eq" and (change.replacement is None or condition.path == "_id"):
-            _set(seed, condition.parts, copy.deepcopy(condition.values[0]))
+            _set(seed, condition.parts, copy.deepcopy(condition.value))
     document = change.apply(seed, inserting=True)
     return document if "_id" in document else {"_id": ObjectId(), **document}
 
@@ -79,6 +90,11 @@ def _replaced(document: Mapping[str, Any], replacement: Document) -> Document:
         return {"_id": own, **replacement}
     _check_same_id(own, replacement["_id"])
     return replacement
+
+
+def _differ(one: Any, other: Any) -> bool:
+    """False where two values are the same for certain: 1 and True are equal in Python, and not here."""
+    return type(one) is not type(other) or type(one) not in _SIMPLE or one != other
 
 
 def _check_same_id(own: Any, other: Any) -> None:

@@ -51,5 +51,5 @@ def id_of(matcher: Matcher) -> Any:
     """The one `_id` that a filter is about; None where it may match several."""
     for condition in matcher.conditions:
         if condition.path == "_id" and condition.operator == "$eq":
-            return condition.values[0]
+            return condition.value
     return None

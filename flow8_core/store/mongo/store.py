@@ -42,6 +42,8 @@ class MongoStore:
 
     def declare(self, collection: str, indexes: Sequence[Index], *, durable: bool = False) -> None:  # noqa: ARG002
         mongo = self._connection.collection(check_collection(collection))
+        with self._connection.reading():
+            mongo.database.command("ping")  # whether the server is there is known sooner than an index is filled
         with self._connection.reading(DECLARE_WITHIN_S):
             for index in indexes:
                 _create_index(mongo, index)

@@ -36,24 +36,24 @@ class IndexTable:
 
     number: int
     index: Index
+    table: str = field(init=False)
+    columns: tuple[str, ...] = field(init=False)
     parts: tuple[Parts, ...] = field(init=False)
     insert_sql: str = field(init=False)
     delete_sql: str = field(init=False)
+    move_sql: str = field(init=False)
 
     def __post_init__(self) -> None:
-        marks = ", ".join("?" * (len(self.columns) + 2))
-        where = " AND ".join(f"{column} = ?" for column in ("m", *self.columns, "row"))
+        object.__setattr__(self, "table", f"i_{self.number}")
+        object.__setattr__(self, "columns", tuple(f"k{position}" for position in range(len(self.index.keys))))
+        entry = ("m", *self.columns)
+        marks = ", ".join("?" * (len(entry) + 1))
+        where = " AND ".join(f"{column} = ?" for column in (*entry, "row"))
+        placed = ", ".join(f"{column} = ?" for column in entry)
         object.__setattr__(self, "parts", tuple(split(path) for path, _ in self.index.keys))
         object.__setattr__(self, "insert_sql", f"INSERT INTO {self.table} VALUES ({marks})")  # noqa: S608
         object.__setattr__(self, "delete_sql", f"DELETE FROM {self.table} WHERE {where}")  # noqa: S608
-
-    @property
-    def table(self) -> str:
-        return f"i_{self.number}"
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return tuple(f"k{position}" for position in range(len(self.index.keys)))
+        object.__setattr__(self, "move_sql", f"UPDATE {self.table} SET {placed} WHERE {where}")  # noqa: S608
 
     def entries(self, document: Mapping[str, Any]) -> tuple[Entry, ...]:
         """The index entries that belong to a document. Raises `ValidationFailed` where two paths meet arrays."""
@@ -80,14 +80,14 @@ class Collection:
     name: str
     durable: bool
     indexes: tuple[IndexTable, ...]
+    table: str = field(init=False)
+    get_sql: str = field(init=False)
+    has_unique: bool = field(init=False)
 
-    @property
-    def table(self) -> str:
-        return f"d_{self.name}"
-
-    @property
-    def has_unique(self) -> bool:
-        return any(index.index.unique for index in self.indexes)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "table", f"d_{self.name}")
+        object.__setattr__(self, "get_sql", f"SELECT row, body FROM {self.table} WHERE id = ?")  # noqa: S608
+        object.__setattr__(self, "has_unique", any(index.index.unique for index in self.indexes))
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,24 +31,30 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`main` and, for an index, `multikey`. `exact`: every row of `main` matches; `ordered`: rows come as sorted."""
+    """`main` and, for an index, `multikey`. `rest` is what rows of `main` must still be asked; `ordered`: they come as
+    sorted."""
 
     main: Statement
     multikey: Statement | None
     ordered: bool
-    exact: bool
+    rest: Matcher
+
+    @property
+    def exact(self) -> bool:
+        """Whether every row of `main` matches."""
+        return not self.rest.conditions and not self.rest.alternatives
 
 
 @dataclass(slots=True)
 class _Terms:
     """SQL terms on key columns, gathered from the left: `wide` ones for arrays. `equal` columns hold one value each,
-    `bound` ones several at most; `used` counts the conditions that the terms express exactly."""
+    `bound` ones several at most; `settled` are the conditions that the terms express exactly."""
 
     where: list[str] = field(default_factory=list)
     parameters: list[bytes] = field(default_factory=list)
     wide_where: list[str] = field(default_factory=list)
     wide_parameters: list[bytes] = field(default_factory=list)
-    used: int = 0
+    settled: list[Condition] = field(default_factory=list)
     equal: int = 0
     bound: int = 0
     ranged: bool = False
@@ -65,12 +71,11 @@ def choose(collection: Collection, matcher: Matcher, sort: Sort) -> Plan:
     by_path: dict[str, list[Condition]] = {}
     for condition in matcher.conditions:
         by_path.setdefault(condition.path, []).append(condition)
-    total = len(matcher.conditions) + len(matcher.alternatives)
     by_id = _Terms()
     if "_id" in by_path:
         _add_column(by_id, "d.id", by_path["_id"])
         if by_id.bound:
-            return _by_id(collection, by_id, sort, total)
+            return _by_id(collection, by_id, sort, matcher)
     best: tuple[tuple[int, ...], IndexTable, _Terms, str | None] | None = None
     for index in collection.indexes:
         first = index.index.keys[0][0]
@@ -82,32 +87,32 @@ def choose(collection: Collection, matcher: Matcher, sort: Sort) -> Plan:
         if (terms.bound or terms.ranged or order) and (best is None or score > best[0]):
             best = (score, index, terms, order)
     if best is not None:
-        return _by_index(collection, best[1], best[2], best[3], total)
-    return _by_id(collection, by_id, sort, total)
+        return _by_index(collection, best[1], best[2], best[3], matcher)
+    return _by_id(collection, by_id, sort, matcher)
 
 
-def _by_id(collection: Collection, terms: _Terms, sort: Sort, total: int) -> Plan:
+def _by_id(collection: Collection, terms: _Terms, sort: Sort, matcher: Matcher) -> Plan:
     where = f" WHERE {' AND '.join(terms.where)}" if terms.where else ""
-    ordered, order = _id_order(terms, sort)
+    ordered, order = _id_order(sort)
     statement = Statement(f"{collection.table} AS d{where}", order, tuple(terms.parameters))
-    return Plan(statement, None, ordered, exact=terms.used == total)
+    return Plan(statement, None, ordered, matcher.without(terms.settled))
 
 
-def _id_order(terms: _Terms, sort: Sort) -> tuple[bool, str]:
-    if not sort or terms.equal:
+def _id_order(sort: Sort) -> tuple[bool, str]:
+    if not sort:
         return True, ""
     if sort[0][0] == "_id":
         return True, f" ORDER BY d.id {'ASC' if sort[0][1] > 0 else 'DESC'}"
     return False, ""
 
 
-def _by_index(collection: Collection, index: IndexTable, terms: _Terms, order: str | None, total: int) -> Plan:
+def _by_index(collection: Collection, index: IndexTable, terms: _Terms, order: str | None, matcher: Matcher) -> Plan:
     joined = f"{index.table} AS i CROSS JOIN {collection.table} AS d ON d.row = i.row"
     main = Statement(f"{joined} WHERE {' AND '.join(['i.m = 0', *terms.where])}", order or "", tuple(terms.parameters))
     multikey = Statement(
         f"{joined} WHERE {' AND '.join(['i.m = 1', *terms.wide_where])}", "", tuple(terms.wide_parameters)
     )
-    return Plan(main, multikey, ordered=order is not None, exact=terms.used == total)
+    return Plan(main, multikey, order is not None, matcher.without(terms.settled))
 
 
 def _terms(index: IndexTable, by_path: dict[str, list[Condition]]) -> _Terms:
@@ -123,17 +128,17 @@ def _add_column(terms: _Terms, column: str, conditions: list[Condition]) -> bool
     """Add what the conditions say about a column; True where the next column can be used as well."""
     for condition in conditions:
         if condition.operator == "$eq":
-            terms.both(f"{column} = ?", [keys.encode(condition.values[0])])
+            terms.both(f"{column} = ?", (condition.key,))
             terms.equal += terms.equal == terms.bound  # as long as no `$in` stands before it
             terms.bound += 1
-            terms.used += 1
+            terms.settled.append(condition)
             return True
     for condition in conditions:
-        if condition.operator == "$in" and len(condition.values) <= MOST_VALUES:
-            values = sorted({keys.encode(value) for value in condition.values})
+        if condition.operator == "$in" and len(condition.choices) <= MOST_VALUES:
+            values = sorted(condition.choices)
             terms.both(f"{column} IN ({','.join('?' * len(values))})", values)
             terms.bound += 1
-            terms.used += 1
+            terms.settled.append(condition)
             return True
     _add_range(terms, column, conditions)
     return False
@@ -144,7 +149,7 @@ def _add_range(terms: _Terms, column: str, conditions: list[Condition]) -> None:
     for condition in conditions:
         if condition.operator not in _RANGES:
             continue
-        key = keys.encode(condition.values[0])
+        key = condition.key
         if key == keys.NAN:
             continue
         least, beyond = keys.bracket(key)
@@ -158,7 +163,7 @@ def _add_range(terms: _Terms, column: str, conditions: list[Condition]) -> None:
             terms.wide_parameters += (floor[0], ceiling[0])
         low, high = _tighter(low, floor, later=True), _tighter(high, ceiling, later=False)
         terms.ranged = True
-        terms.used += 1
+        terms.settled.append(condition)
     if terms.ranged:
         terms.where += (f"{column} {low[1]} ?", f"{column} {high[1]} ?")
         terms.parameters += (low[0], high[0])

@@ -6,7 +6,7 @@ Everything happens within the caller's transaction. A `DuplicateKey` may leave p
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flow8_core.store.base import Document, DuplicateKey, Sort
@@ -14,7 +14,7 @@ from flow8_core.store.dialect import keys
 from flow8_core.store.dialect.documents import checked_body, decode
 from flow8_core.store.dialect.matching import Matcher, in_order
 from flow8_core.store.dialect.updating import Change, upserted
-from flow8_core.store.sqlite.catalogue import Collection
+from flow8_core.store.sqlite.catalogue import Collection, Entry, IndexTable
 from flow8_core.store.sqlite.plan import Statement, choose
 
 Row = tuple[int, Document]
@@ -22,16 +22,20 @@ Row = tuple[int, Document]
 
 def body(connection: sqlite3.Connection, collection: Collection, key: bytes) -> bytes | None:
     """The BSON of the document with this encoded `_id`."""
-    found = connection.execute(f"SELECT body FROM {collection.table} WHERE id = ?", (key,)).fetchall()  # noqa: S608
-    return found[0][0] if found else None
+    found = connection.execute(collection.get_sql, (key,)).fetchall()
+    return found[0][1] if found else None
 
 
 def select(
     connection: sqlite3.Connection, collection: Collection, matcher: Matcher, sort: Sort = (), limit: int = 0
 ) -> list[Row]:
     """The first `limit` matches (0: all) in order, each with its row number."""
+    if matcher.one is not None:  # no plan for what every compare-and-set does
+        rows = connection.execute(collection.get_sql, (matcher.one,)).fetchall()
+        found = [(row, decode(body)) for row, body in rows]
+        return [item for item in found if matcher.matches(item[1])]
     plan = choose(collection, matcher, sort)
-    found: list[Row] = []
+    found = []
     if plan.multikey is not None:
         bodies = dict(_bodies(connection, plan.multikey))
         found = [(row, document) for row, document in zip(bodies, map(decode, bodies.values()), strict=True)]
@@ -39,7 +43,7 @@ def select(
     ordered = plan.ordered and not (found and sort)
     for row, body in _bodies(connection, plan.main):
         document = decode(body)
-        if matcher.matches(document):
+        if plan.exact or plan.rest.matches(document):
             found.append((row, document))
             if ordered and 0 < limit <= len(found):
                 break
@@ -79,24 +83,22 @@ def update(
     matcher: Matcher,
     change: Change,
     *,
+    body: bytes | None = None,
     sort: Sort = (),
     upsert: bool = False,
 ) -> bytes | None:
-    """Change the first match, or insert; the new BSON. Raises `DuplicateKey`."""
+    """Change the first match, or insert; the new BSON. `body` is that of a whole replacement. Raises `DuplicateKey`."""
     found = select(connection, collection, matcher, sort, 1)
     if not found:
         return _upsert(connection, collection, matcher, change) if upsert else None
     row, old = found[0]
-    before = [index.entries(old) for index in collection.indexes]
+    moving = [(index, index.entries(old)) for index in collection.indexes if change.may_move(old, index.parts)]
     new = change.apply(old)
-    body = checked_body(new)
+    body = body or checked_body(new)
     try:
         connection.execute(f"UPDATE {collection.table} SET body = ? WHERE row = ?", (body, row))  # noqa: S608
-        for index, entries in zip(collection.indexes, before, strict=True):
-            after = index.entries(new)
-            if after != entries:
-                connection.executemany(index.delete_sql, [(*entry, row) for entry in entries if entry not in after])
-                connection.executemany(index.insert_sql, [(*entry, row) for entry in after if entry not in entries])
+        for index, before in moving:
+            _move(connection, index, row, before, index.entries(new))
     except sqlite3.IntegrityError:
         raise _duplicate(collection) from None
     return body
@@ -119,6 +121,19 @@ def remove(connection: sqlite3.Connection, collection: Collection, found: Row) -
     for index in collection.indexes:
         connection.executemany(index.delete_sql, [(*entry, row) for entry in index.entries(document)])
     connection.execute(f"DELETE FROM {collection.table} WHERE row = ?", (row,))  # noqa: S608
+
+
+def _move(
+    connection: sqlite3.Connection, index: IndexTable, row: int, before: Sequence[Entry], after: Sequence[Entry]
+) -> None:
+    """Change a document's entries in an index."""
+    if before == after:
+        return
+    if len(before) == len(after) == 1:
+        connection.execute(index.move_sql, (*after[0], *before[0], row))
+        return
+    connection.executemany(index.delete_sql, [(*entry, row) for entry in before if entry not in after])
+    connection.executemany(index.insert_sql, [(*entry, row) for entry in after if entry not in before])
 
 
 def _upsert(connection: sqlite3.Connection, collection: Collection, matcher: Matcher, change: Change) -> bytes:

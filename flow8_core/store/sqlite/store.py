@@ -20,7 +20,7 @@ from flow8_core.store.dialect import keys
 from flow8_core.store.dialect.documents import check_collection, checked_body, decode
 from flow8_core.store.dialect.matching import check_limit, compile_filter, compile_sort
 from flow8_core.store.dialect.paths import project, split
-from flow8_core.store.dialect.updating import compile_update
+from flow8_core.store.dialect.updating import Change, compile_update
 from flow8_core.store.sqlite import catalogue, rows
 from flow8_core.store.sqlite.catalogue import Catalogue, Collection
 from flow8_core.store.sqlite.database import Database
@@ -79,10 +79,11 @@ class SqliteStore:
         self, collection: str, filter: Filter, update: Mapping[str, Any], *, sort: Sort = (), upsert: bool = False
     ) -> Document | None:
         matcher, change = compile_filter(filter), compile_update(update)
+        body = _replacement_body(change)
         compile_sort(sort)
         with self._writing(collection) as transaction:
             known = transaction.collection(collection)
-            body = rows.update(transaction.connection, known, matcher, change, sort=sort, upsert=upsert)
+            body = rows.update(transaction.connection, known, matcher, change, body=body, sort=sort, upsert=upsert)
         return None if body is None else decode(body)
 
     def delete(self, collection: str, filter: Filter, *, sort: Sort = ()) -> Document | None:
@@ -198,5 +199,12 @@ def _prepared(op: Op) -> _Write:
     matcher = compile_filter(op.filter)
     if isinstance(op, Update):
         change = compile_update(op.update)
-        return lambda connection, collection: rows.update(connection, collection, matcher, change) is not None
+        whole = _replacement_body(change)
+        return lambda connection, known: rows.update(connection, known, matcher, change, body=whole) is not None
     return lambda connection, collection: rows.delete(connection, collection, matcher) is not None
+
+
+def _replacement_body(change: Change) -> bytes | None:
+    """The BSON that a change leads to, where that does not depend on the document."""
+    document = change.replacement
+    return checked_body(document) if document is not None and "_id" in document else None

@@ -1,0 +1,63 @@
+"""Every registered crash point is visited by kill, stop and raise: this table says by which tests."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("flow8_core", "credentials", "flow8_modules", "flow8_runtime", "flow8_api", "flow8_cli")
+
+VISITED_BY = {
+    "kill": (
+        "tests.flows.test_kills:test_so_it_is_where_a_pool_process_dies_alone",
+        "tests.credentials.test_refresh_windows:test_a_process_killed_at_a_point_leaves_what_the_next_can_go_on_with",
+        "tests.credentials.test_connect_windows:test_a_process_killed_at_a_point_leaves_no_half_link",
+    ),
+    "stop": (
+        "tests.flows.test_kills:test_so_it_is_in_embedded_mode",
+        "tests.credentials.test_refresh_windows:test_a_process_stopped_at_a_point_and_resumed_after_its_lease_does_no_harm",
+        "tests.credentials.test_connect_windows:test_a_process_stopped_at_a_point_ends_as_it_would_have",
+    ),
+    "raise": (
+        "tests.runtime.test_step_points:test_a_failure_at_a_point_of_a_step_costs_an_attempt_and_no_step",
+        "tests.credentials.test_refresh_windows:test_a_refresh_broken_off_at_any_point_is_made_good_where_that_is_possible",
+        "tests.credentials.test_connect:test_a_connection_broken_off_leaves_no_half_link_and_is_simply_made_again",
+        "tests.credentials.test_connect:test_a_connection_broken_off_at_its_very_end_is_there[connect.stored]",
+    ),
+}
+
+
+def registered() -> set[str]:
+    """The points that the source registers."""
+    found: set[str] = set()
+    for room in ROOMS:
+        for path in (ROOT / room).rglob("*.py"):
+            found |= set(re.findall(r'crashpoints\.register\(\s*"([^"]+)"', path.read_text()))
+    return found
+
+
+def points_of(test: str) -> Iterator[str]:
+    """The points that a test's parameters name, as `point` or within a `row`; in brackets the one of a test without."""
+    place, _, only = test.removesuffix("]").partition("[")
+    module, _, name = place.partition(":")
+    function: Any = getattr(importlib.import_module(module), name)
+    if only:
+        yield only
+    for mark in getattr(function, "pytestmark", ()):
+        if mark.name == "parametrize" and mark.args[0] in ("point", "row"):
+            for value in mark.args[1]:
+                value = value.values[0] if hasattr(value, "values") else value
+                yield getattr(value, "point", value)
+
+
+@pytest.mark.parametrize("action", VISITED_BY)
+def test_every_crash_point_is_visited(action: str) -> None:
+    visited = {point for test in VISITED_BY[action] for point in points_of(test)}
+
+    assert visited == registered()
