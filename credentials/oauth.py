@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote_plus
 
+from credentials.plain_http import real, shown, take_back
 from credentials.providers.provider import Provider
 from credentials.token_reply import Reply
 from flow8_core.clock import Deadline
@@ -104,10 +105,8 @@ class StandardClient:
             extra["nonce"] = nonce
         written = provider.scopes.separator.join(provider.scopes.written(scopes, provider.base_url))
         session = OAuth2Session(app.client_id, redirect_uri=redirect_uri, scope=written or None)
-        url, _ = session.authorization_url(_shown(provider.authorize_url), state=state.reveal(), **extra)
-        if provider.authorize_url.startswith("http://"):
-            url = url.replace("https://", "http://", 1)
-        return Authorization(url, verifier, nonce)
+        url, _ = session.authorization_url(shown(provider.authorize_url), state=state.reveal(), **extra)
+        return Authorization(real(url, like=provider.authorize_url), verifier, nonce)
 
     def exchange(
         self,
@@ -125,7 +124,7 @@ class StandardClient:
             session.redirect_uri = redirect_uri
             form.pop("client_id", None)
             session.fetch_token(
-                _shown(self._provider.token_url),
+                shown(self._provider.token_url),
                 code=code.reveal(),
                 auth=auth,
                 include_client_id=auth is None,
@@ -140,7 +139,7 @@ class StandardClient:
 
         def call(session: Any, auth: Any, form: dict[str, str]) -> None:
             session.refresh_token(
-                _shown(self._provider.token_url), refresh_token=refresh_token.reveal(), auth=auth, **form
+                shown(self._provider.token_url), refresh_token=refresh_token.reveal(), auth=auth, **form
             )
 
         return self._call(call, answered)
@@ -178,15 +177,8 @@ class StandardClient:
             raise ReplyTaken(Reply(response.status_code, dict(response.headers), response.content))
 
         session.hooks["response"] = [take]
-        for moment in ("access_token_request", "refresh_token_request"):
-            session.register_compliance_hook(moment, lambda _, headers, body: (self._provider.token_url, headers, body))
+        take_back(session, self._provider.token_url)
         return session
-
-
-def _shown(url: str) -> str:
-    """What oauthlib is told of an address: it refuses plain http everywhere, also on loopback, where the settings allow
-    it. Whether anything is sent there is for the egress to say, which sees the real one."""
-    return f"https://{url.removeprefix('http://')}" if url.startswith("http://") else url
 
 
 def challenge(verifier: Secret) -> str:

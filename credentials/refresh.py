@@ -207,7 +207,7 @@ class Refresher:
         error = refusal(turn.provider, reply, phase="refresh", now=self._store.now())
         tokens = token_reply.tokens_of_refresh(turn.provider, fields) if error is None else None
         if tokens is None:
-            return self._failed(turn, claim, error or self._refusal(turn.provider, reply))
+            return self._failed(turn, claim, error or self._refusal(turn.provider, reply), kept_at=sent_at)
         link = self._claims.store_tokens(claim, tokens, turn.provider, issued_at=sent_at)
         crashpoints.visit(STORED)
         if link is None:
@@ -223,10 +223,11 @@ class Refresher:
             ambiguous=True,
         )
 
-    def _failed(self, turn: _Turn, claim: Claim, error: Flow8Error) -> Link | None:
-        """The token that still works, for a refresh that failed early enough; else the error, saying whose it is."""
+    def _failed(self, turn: _Turn, claim: Claim, error: Flow8Error, *, kept_at: datetime | None = None) -> Link | None:
+        """The token that still works, for a refresh that failed early enough; else the error, saying whose it is.
+        `kept_at` names the reply that says so where it was kept: Slack refuses with a 200."""
         if isinstance(error, _CONDEMNED):
-            return self._condemned(turn, claim, error)
+            return self._condemned(turn, claim, error, kept_at)
         perhaps = (error.ambiguous or claim.unknown) and turn.provider.replay != "reusable"
         self._claims.give_up(claim, pause_s=error.retry_after, spent_perhaps=perhaps)
         if claim.link.grant(turn.path).failures == 0:
@@ -236,12 +237,13 @@ class Refresher:
         error.service, error.link_id = claim.link.service, str(claim.link.id)
         raise error
 
-    def _condemned(self, turn: _Turn, claim: Claim, error: Flow8Error) -> Link | None:
+    def _condemned(self, turn: _Turn, claim: Claim, error: Flow8Error, kept_at: datetime | None) -> Link | None:
         """The provider says that the grant is over: believed unless somebody has spent or is spending it meanwhile."""
         for pause_s in (0.0, *(ADOPT_PAUSES_S if claim.unknown else ())):
             self._pause(pause_s)
             grant = self._current(turn.link).grant(turn.path)
-            if grant.generation != claim.generation or grant.reply_kept:
+            another_kept = grant.reply_kept and grant.claim.get("sent_at") != kept_at
+            if grant.generation != claim.generation or another_kept:
                 return None
         lost = claim.unknown and turn.provider.replay != "reusable" and isinstance(error, InvalidGrant)
         buried = self._claims.bury(claim, "refresh_outcome_lost" if lost else error.code)

@@ -19,6 +19,7 @@ from credentials.components import Component, Components
 from credentials.grants import COLLECTION, USER, USER_TOKEN
 from credentials.links import Link, Links
 from credentials.providers.catalogue import Providers
+from credentials.providers.provider import Provider
 from credentials.refresh import Refresher
 from credentials.vault import Vault
 from flow8_core.clock import Deadline
@@ -30,16 +31,32 @@ from flow8_core.store import Store
 
 @dataclass(frozen=True, slots=True)
 class LinkAccess:
-    """A link, ready for one call. `hosts` are the only places that its tokens may go to; `credential` names it in
-    throttles and step runs (`link:<id>`)."""
+    """A link, ready for one call."""
 
-    link_id: str
-    service: str
     access_token: Secret
-    scopes: frozenset[str]
-    base_url: str
-    hosts: Hosts
-    link: Link = field(repr=False, compare=False)
+    link: Link = field(repr=False)
+    provider: Provider = field(repr=False)
+
+    @property
+    def link_id(self) -> str:
+        return str(self.link.id)
+
+    @property
+    def service(self) -> str:
+        return self.link.service
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        return self.link.scopes
+
+    @property
+    def base_url(self) -> str:
+        return self.provider.base_url
+
+    @property
+    def hosts(self) -> Hosts:
+        """The only places that its tokens may go to."""
+        return self.provider.api_hosts
 
     @property
     def user_token(self) -> Secret | None:
@@ -66,6 +83,7 @@ class LinkAccess:
 
     @property
     def credential(self) -> str:
+        """Its name in throttles and step runs."""
         return f"link:{self.link_id}"
 
 
@@ -122,16 +140,7 @@ class Resolver:
     def _access(self, link: Link, deadline: Deadline, *, force: bool) -> LinkAccess:
         if force or not self._ready(link):
             link = self._refresher.fresh(link, deadline=deadline, force=force)
-        provider = self._providers.get(link.service)
-        return LinkAccess(
-            link_id=str(link.id),
-            service=link.service,
-            access_token=link.open("access_token"),
-            scopes=link.scopes,
-            base_url=provider.base_url,
-            hosts=provider.api_hosts,
-            link=link,
-        )
+        return LinkAccess(link.open("access_token"), link, self._providers.get(link.service))
 
     def _ready(self, link: Link) -> bool:
         """Whether the link can be used as it was read."""

@@ -30,27 +30,27 @@ class Actor:
     user_id: ObjectId
 
 
+def named(company: str | None, user: str | None) -> Actor:
+    """The actor that two ids name.
+
+    Raises `ValidationFailed` where one is missing or is no id. Whether they exist is the engine's to know.
+    """
+    ids = (("company", company), ("user", user))
+    problems = [
+        (name, f"must be an id of 24 hexadecimal digits; say who acts with --{name} or FLOW8_{name.upper()}")
+        for name, given in ids
+        if not (given and ObjectId.is_valid(given))
+    ]
+    if problems:
+        raise ValidationFailed.from_problems(problems)
+    return Actor(ObjectId(company), ObjectId(user))
+
+
 class Users:
     """The users collection."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-
-    def actor(self, *, company: str | None, user: str | None, embedded: bool) -> Actor:
-        """The actor that the two ids name; in embedded mode, without either, the local one.
-
-        Raises `ValidationFailed` where one is missing or is no id. Whether they exist is the engine's to know.
-        """
-        if embedded and not company and not user:
-            return self.local()
-        problems = [
-            (name, "must be an id of 24 hexadecimal digits")
-            for name, value in (("company", company), ("user", user))
-            if not (value and ObjectId.is_valid(value))
-        ]
-        if problems:
-            raise ValidationFailed.from_problems(problems)
-        return Actor(ObjectId(company), ObjectId(user))
 
     def local(self) -> Actor:
         """The one user of embedded mode, made on first use."""
