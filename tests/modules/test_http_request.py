@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import logging
@@ -302,6 +303,29 @@ def test_a_user_name_may_be_the_whole_credential(make: Make, base: str) -> None:
     echo = call(ctx, f"{base}/echo").body
 
     assert echo["headers"]["authorization"] == "Basic [secret]"
+
+
+@pytest.mark.parametrize(
+    ("auth", "parts"),
+    [
+        ({"type": "query", "name": "key", "value": Secret("a1/b2+c3 d4=e5")}, ["b2+c3", "b2%2Bc3", "d4=e5", "d4%3De5"]),
+        ({"type": "header", "name": "X-Key", "value": Secret("id=left-half, sig=right-half")}, ["left-half"]),
+        ({"type": "bearer", "value": Secret("bearer-canary-1")}, ["bearer-canary-1"]),
+        ({"type": "basic", "username": Secret("name-of-it"), "password": Secret("word-of-it")}, ["word-of-it"]),
+    ],
+)
+@pytest.mark.parametrize("wanted", ["auto", "text", "base64"])
+def test_nor_does_it_in_another_form_than_it_was_sent_in(
+    make: Make, base: str, auth: dict[str, Any], parts: list[str], wanted: str
+) -> None:
+    ctx = make(components=component(base, auth))
+
+    answer = call(ctx, f"{base}/echo", query={"q": "1"}, response=wanted)
+
+    body = base64.b64decode(answer.body).decode() if wanted == "base64" else json.dumps(answer.body)
+    shown = [body, answer.url, json.dumps(answer.headers)]
+    pair = base64.b64encode(b"name-of-it:word-of-it").decode()
+    assert not [part for part in [*parts, pair] if any(part in text for text in shown)]
 
 
 # Redirects

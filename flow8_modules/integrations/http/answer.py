@@ -16,12 +16,13 @@ MASK = "[secret]"
 _JSON_TYPE = re.compile(r"application/(json|[\w.+-]+\+json)|text/json")
 
 
-def decode(answer: Response, wanted: Wanted) -> tuple[Any, Given]:
-    """The body, and how it is given. One that is not what was wanted is given as what it is: an error page, say."""
+def decode(answer: Response, wanted: Wanted, secrets: tuple[str, ...] = ()) -> tuple[Any, Given]:
+    """The body, and how it is given. One that is not what was wanted is given as what it is: an error page, say. Only
+    what comes out in base64 is without `secrets` already; see `masked`."""
     if not answer.body:
         return None, "none"
     if wanted == "base64":
-        return _in_base64(answer.body), "base64"
+        return _in_base64(answer.body, secrets), "base64"
     kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     told = wanted in ("auto", "file")  # what was to be a file and is none goes by its type
     if wanted == "json" or (told and _JSON_TYPE.fullmatch(kind)):
@@ -30,7 +31,7 @@ def decode(answer: Response, wanted: Wanted) -> tuple[Any, Given]:
         except errors.VendorBadResponse:
             pass  # its text helps more than a failure
     if told and not _is_text(answer.body, kind):
-        return _in_base64(answer.body), "base64"
+        return _in_base64(answer.body, secrets), "base64"
     return answer.text, "text"
 
 
@@ -59,5 +60,7 @@ def _is_text(body: bytes, kind: str) -> bool:
         return False
 
 
-def _in_base64(body: bytes) -> str:
+def _in_base64(body: bytes, secrets: tuple[str, ...]) -> str:
+    for secret in secrets:
+        body = body.replace(secret.encode(), MASK.encode())
     return base64.b64encode(body).decode()

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import base64
+import binascii
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 from flow8_core.egress import Hosts
 from flow8_core.egress.url import Url
 from flow8_modules import Context, Secret, bearer, errors
+
+SHORTEST = 6  # characters; to mask what is shorter would spoil ordinary words
 
 
 @dataclass(frozen=True)
@@ -22,9 +27,26 @@ class Auth:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What an answer must not bring back, without the words around it (Bearer, Basic)."""
-        values = [*self.headers.values(), *self.query.values()]
-        return tuple(text for value in values if len(text := value.reveal().rpartition(" ")[2]) >= 6)
+        """What an answer must not bring back, in the ways in which a server may write it, the longest first."""
+        values = [value.reveal() for value in (*self.headers.values(), *self.query.values())]
+        forms = {form for value in values for part in _parts(value) for form in _forms(part)}
+        return tuple(sorted((form for form in forms if len(form) >= SHORTEST), key=len, reverse=True))
+
+
+def _parts(value: str) -> list[str]:
+    """A header's or parameter's value, without the word before it (Bearer, Basic), and a Basic pair's password."""
+    kind, _, last = value.rpartition(" ")
+    if kind != "Basic":
+        return [value, last]
+    try:
+        pair = base64.b64decode(last).decode()
+    except (binascii.Error, ValueError):
+        return [last]
+    return [last, pair, pair.partition(":")[2]]
+
+
+def _forms(text: str) -> tuple[str, ...]:
+    return text, quote(text, safe=""), quote(text), quote_plus(text), json.dumps(text)[1:-1]
 
 
 def auth_of(ctx: Context, url: str) -> Auth:

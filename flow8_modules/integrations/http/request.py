@@ -100,7 +100,7 @@ def _answer(answer: Response, auth: Auth, inputs: Call, *, size: int | None = No
     """`size` is that of the file that was written, if one was."""
     body: Any
     given: Given
-    body, given = (None, "file") if size is not None else decode(answer, inputs.response)
+    body, given = (None, "file") if size is not None else decode(answer, inputs.response, auth.secrets)
     return Answer(
         status_code=answer.status,
         headers={name.lower(): masked(value, auth.secrets) for name, value in answer.headers.items()},
