@@ -102,7 +102,7 @@ class Lab:
 @contextmanager
 def start(*options: str) -> Iterator[Lab]:
     """Run `python -m flow8_lab --json` with further command-line options, for as long as the block lasts."""
-    command = [sys.executable, "-m", "flow8_lab", "--json", "--die-with-parent", *options]
+    command = [sys.executable, "-P", "-m", "flow8_lab", "--json", "--die-with-parent", *options]
     with subprocess.Popen(  # noqa: S603 (our own interpreter and module)
         command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, env=dict(os.environ), start_new_session=True
     ) as child:
