@@ -3,24 +3,30 @@
 What must exist before the fork is laid here once (settings, keys, the stop flag); what must not is made in each child.
 """
 
+# ruff: noqa: E402  # the keys are derived on another core while Celery is imported
 from __future__ import annotations
 
+import gc
 import mmap
 import os
 from typing import Any
 
+from flow8_core import logging as flow8_logging
+from flow8_runtime.background import begun
+from flow8_runtime.platform import Foundation
+
+flow8_logging.configure(level=os.environ.get("FLOW8_LOG_LEVEL") or "INFO")
+laid = begun(Foundation.lay(os.environ).with_keys)
+
 from celery import Task, signals
 
-from flow8_core import logging as flow8_logging
 from flow8_runtime import app as names
 from flow8_runtime import tasks
 from flow8_runtime.app import make_app, step_queue
 from flow8_runtime.broker import find_or_start
-from flow8_runtime.platform import Foundation
-from flow8_runtime.process import WorkerProcess
+from flow8_runtime.process import WorkerProcess, start_or_end
 
-flow8_logging.configure(level=os.environ.get("FLOW8_LOG_LEVEL") or "INFO")
-foundation = Foundation.lay(os.environ).with_keys()
+foundation = laid().verified()
 broker = find_or_start(foundation.settings)
 queues = tuple(filter(None, os.environ.get("FLOW8_QUEUES", "default").split(",")))
 app = make_app(broker.url, queues=queues)
@@ -39,12 +45,15 @@ def keep_our_logging(**_: Any) -> None:
 @signals.worker_process_init.connect
 def start(**_: Any) -> None:
     """In each child, after the fork."""
-    _process[:] = [WorkerProcess(foundation, broker, app, queues=queues, stopping=lambda: _stop[0] == 1)]
+    gc.freeze()  # what was imported is never garbage: collections pass it over, and its pages stay shared
+    gc.enable()
+    _process[:] = [start_or_end(foundation, broker, app, queues=queues, stopping=lambda: _stop[0] == 1)]
 
 
 @signals.worker_ready.connect
 def first_sweep(**_: Any) -> None:
     """A starting worker rings without looking at the flag: a killed one may have left it up with nobody to hear."""
+    gc.enable()
     for queue in queues:
         names.publish_wakeup(app, queue)
 
@@ -63,31 +72,32 @@ def end(**_: Any) -> None:
 
 
 @app.task(name=names.DRAIN, bind=True)
-def drain(self: Task) -> None:
+def drain(self: Task, **_: Any) -> None:
     """The wake-up: something is due."""
     _process[0].drain(step_queue(self.request.delivery_info.get("routing_key")))
 
 
 @app.task(name=names.RUN_STEP)
-def run_step(**message: Any) -> None:
+def run_step(message: str) -> None:
     """Make one step due now."""
     tasks.run_step(_process[0], message)
 
 
-# The one message that carries work: it is acknowledged when the ledger has it, and comes back if its worker dies first.
+# The one message that carries work: it is acknowledged when the ledger has it, and comes back if its worker dies or the
+# store is away before that.
 @app.task(name=names.EXECUTE, acks_late=True, reject_on_worker_lost=True)
-def execute(**message: Any) -> None:
+def execute(message: str) -> None:
     """A whole step from an engine with records of its own."""
     tasks.execute(_process[0], message)
 
 
 @app.task(name=names.REFRESH_LINK)
-def refresh_link(**message: Any) -> None:
+def refresh_link(message: str) -> None:
     """Refresh one link now."""
     tasks.refresh_link(_process[0], message)
 
 
 @app.task(name=names.SWEEP)
-def sweep() -> None:
+def sweep(**_: Any) -> None:
     """Sweep now, out of turn."""
     _process[0].sweep()

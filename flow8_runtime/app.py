@@ -50,8 +50,8 @@ SETTINGS: dict[str, Any] = {
     # Kombu's own ends the worker on a message that is none.
     "broker_transport": "flow8_runtime.transport:Transport",
     "broker_transport_options": {
-        "socket_connect_timeout": 5.0,
-        "socket_timeout": 15.0,
+        "socket_connect_timeout": 2.0,
+        "socket_timeout": 5.0,  # a look into the queues takes one
         "socket_keepalive": True,
         "health_check_interval": 30,
         # `flow8.execute` comes back after an hour if its worker died; it may run that long, but not longer.

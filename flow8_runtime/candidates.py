@@ -1,8 +1,8 @@
 """Finds plays that have something due, for claiming.
 
 Plays that have begun go before new ones, then the longest due. Several claimers that all took the head would win few of
-their compare-and-sets, so each takes a random few of a window, keeps them for a moment, and looks anew once
-it has lost one.
+their compare-and-sets, so each begins at a random place of a window, goes round from there for a moment, and looks anew
+once it has lost one: by then it has come to where another one began.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from bson import ObjectId
 from flow8_core.store import Store
 from flow8_runtime.documents import PLAYS, Play
 
-WINDOW = 64  # plays that are looked at
-KEPT = 16  # of which so many are taken along, for this claim and the next ones
+WINDOW = 64  # plays that are looked at, for this claim and the next ones
+FEW = 16  # so many are taken in their order
 KEPT_FOR = timedelta(seconds=0.2)
 RANKS = (0, 1)  # begun, new
 
@@ -60,7 +60,7 @@ class Candidates:
             if len(found) < count:
                 kept = self._kept.get(queue)
                 if kept is None or not kept.plays or not kept.read_at <= now < kept.read_at + KEPT_FOR:
-                    kept = self._kept[queue] = _Kept(now, self._window(queue, max(count, KEPT), now))
+                    kept = self._kept[queue] = _Kept(now, self._window(queue, max(count, FEW), now))
                 found += kept.take(count - len(found), besides)
         return found
 
@@ -94,19 +94,19 @@ class Candidates:
             queues.append(found[0]["queue"])
 
     def _window(self, queue: str, count: int, now: datetime) -> list[Play]:
-        """A random `count` of the longest due, in the order in which to take them."""
+        """The longest due, `count` where there are as many, in the order in which to take them."""
         chosen: list[Play] = []
         for rank in RANKS:
             if len(chosen) < count:
-                found = self._find(queue, rank, {"$lte": now}, max(WINDOW, count))
-                chosen += self._some(found, count - len(chosen))
+                chosen += self._turned(self._find(queue, rank, {"$lte": now}, max(WINDOW, count)))
         return chosen
 
     def _find(self, queue: str, rank: int, due_at: Any, limit: int, *, fields: Sequence[str] = ()) -> list[Play]:
         due = {"queue": queue, "rank": rank, "due_at": due_at}
         return self._store.find(PLAYS, due, sort=[("due_at", 1)], limit=limit, fields=fields)
 
-    def _some(self, found: list[Play], count: int) -> list[Play]:
-        if len(found) <= count:
+    def _turned(self, found: list[Play]) -> list[Play]:
+        if len(found) <= FEW:
             return found
-        return [found[index] for index in sorted(self._rng.sample(range(len(found)), count))]
+        first = self._rng.randrange(len(found))
+        return found[first:] + found[:first]

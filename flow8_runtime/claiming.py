@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from bson import ObjectId
 
@@ -13,10 +13,11 @@ from flow8_runtime.candidates import WINDOW, Candidates
 from flow8_runtime.claims import Claim, Terms
 from flow8_runtime.definition import Flow
 from flow8_runtime.documents import Play
-from flow8_runtime.plays import Change, Plays
+from flow8_runtime.plays import Change, Plays, readable
 from flow8_runtime.states import Stale
 from flow8_runtime.throttles import Throttles
 
+UNREADABLE_FOR = timedelta(minutes=1)  # how soon a play is looked at again whose definition could not be read
 ROUNDS = 8  # how often a claimer looks again after it lost every race or met only throttled credentials
 
 
@@ -73,7 +74,14 @@ class Claiming:
         taking = Taking(terms)
         if k <= 0:
             return taking
-        plays = self._candidates.find(max(k, look_at), queues=terms.queues, now=terms.now, besides=besides)
+        plays: list[Play] = []
+        for play in self._candidates.find(max(k, look_at), queues=terms.queues, now=terms.now, besides=besides):
+            if readable(play, self._flow):
+                plays.append(play)
+            else:
+                later = transitions.defer(play, until=terms.now + UNREADABLE_FOR)
+                taking.changes.append(Change(play, _once, once=True, new=later))
+                taking.names.append([])
         self._throttles.of(key for play in plays for key in self._credentials(play, terms))
         for play in plays:
             if taking.count >= k or taking.alone:

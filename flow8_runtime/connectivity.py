@@ -11,7 +11,7 @@ from bson import ObjectId
 from credentials.providers.provider import Probe, Provider, at_path
 from credentials.resolver import LinkAccess
 from flow8_core.clock import Deadline
-from flow8_core.egress import Response
+from flow8_core.egress import Hosts, Response
 from flow8_core.errors import Flow8Error, LinkError, ProviderMisconfigured, VendorBadResponse
 from flow8_core.secret import Secret
 from flow8_runtime.platform import Platform
@@ -53,21 +53,29 @@ def check_link(platform: Platform, *, company_id: ObjectId, link_id: str) -> dic
 
 
 def _ask(platform: Platform, access: LinkAccess, deadline: Deadline) -> dict[str, Any]:
-    provider = platform.providers.get(access.service)
-    probe = provider.probe
+    provider = platform.providers.endpoints(access.service, egress=platform.egress, deadline=deadline)
+    probe = provider.probe or _userinfo(provider)
     if probe is None:
         raise ProviderMisconfigured(
             f"Nothing is known that tests a link of {access.service}; give oauth2.{access.service}.userinfo_url.",
             service=access.service,
         )
+    url = urljoin(access.base_url, probe.path)
     response = platform.egress.send(
         probe.method,
-        urljoin(access.base_url, probe.path),
+        url,
         credentials={"Authorization": Secret(f"Bearer {access.access_token.reveal()}")},
-        hosts=access.hosts,
+        # the identity server may be another host than the API, and is as much the token's own
+        hosts=access.hosts | Hosts.of_url(url) if url == provider.userinfo_url else access.hosts,
         deadline=deadline,
     )
     return {"latency_ms": response.duration_ms} | _judge(provider, probe, response, access)
+
+
+def _userinfo(provider: Provider) -> Probe | None:
+    """What can be asked of any OpenID server."""
+    url = provider.userinfo_url
+    return Probe(method="GET", path=url, user=("sub", "id")) if url else None
 
 
 def _judge(provider: Provider, probe: Probe, response: Response, access: LinkAccess) -> dict[str, Any]:

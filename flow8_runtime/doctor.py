@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 import redis
 
 from credentials import check_values
-from flow8_core.errors import Flow8Error, ValidationFailed
+from flow8_core.egress.tls import make_context
+from flow8_core.errors import Flow8Error, StoreUnavailable, ValidationFailed
 from flow8_core.store.probe import probe
 from flow8_runtime import broker, doctor_host
 from flow8_runtime.deployment import LOOPBACK, answers_at
@@ -40,17 +41,20 @@ def examine(environ: Mapping[str, str], folder: Path) -> list[Finding]:
 
 
 def examine_platform(platform: Platform) -> list[Finding]:
-    """As `examine`, of an open platform."""
-    return [finding for name, check in _CHECKS.items() for finding in _guarded(name, check, platform)]
-
-
-def _guarded(name: str, check: Callable[[Platform], Findings], platform: Platform) -> list[Finding]:
-    try:
-        return list(check(platform))
-    except Flow8Error as error:
-        return [Finding(name, "failed", error.message)]
-    except OSError as error:
-        return [Finding(name, "failed", f"{error.strerror}: {error.filename}.")]
+    """As `examine`, of an open platform. Where the store is down, what needs it is left out: it is said once."""
+    found: list[Finding] = []
+    down = False
+    for name, check in _CHECKS.items():
+        if down and check in _NEED_THE_STORE:
+            continue
+        try:
+            found += check(platform)
+        except Flow8Error as error:
+            found.append(Finding(name, "failed", error.message))
+            down = down or isinstance(error, StoreUnavailable)
+        except OSError as error:
+            found.append(Finding(name, "failed", f"{error.strerror}: {error.filename}."))
+    return found
 
 
 def _settings(platform: Platform) -> Findings:
@@ -128,7 +132,8 @@ def _oauth2(platform: Platform) -> Findings:
         if app.client_secret is None and app.certificate is None:
             yield Finding(f"oauth2.{service}", "warning", "It has no client_secret; most servers refuse that.")
         else:
-            yield Finding(f"oauth2.{service}", "ok", f"Register there: {platform.connect.redirect_uri(service)}")
+            address = app.redirect_uri or f"{platform.settings.public_url.rstrip('/')}/auth/callback/{service}"
+            yield Finding(f"oauth2.{service}", "ok", f"Registered there must be {address}")
     if not platform.settings.oauth2:
         yield Finding("oauth2", "warning", "No application is configured; accounts cannot be connected.")
 
@@ -161,7 +166,7 @@ def _callback(platform: Platform) -> Findings:
 
 def _egress(platform: Platform) -> Findings:
     settings = platform.settings.egress
-    _ = platform.egress  # a ca_file that cannot be used is told here
+    make_context(settings.ca_file)
     if settings.ca_file is not None:
         message = f"{settings.ca_file} is trusted beside the public roots: whoever has its key can read all traffic."
         yield Finding("egress", "warning", message)
@@ -203,3 +208,4 @@ _CHECKS: Mapping[str, Callable[[Platform], Findings]] = {
     "egress": _egress,
     "messages": _messages,
 }
+_NEED_THE_STORE = (_keys, _workers, _callback)

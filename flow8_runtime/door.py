@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 import redis
@@ -101,21 +101,25 @@ def submit(
     definition: Mapping[str, Any] | Flow,
     args: Mapping[str, Any] | None = None,
     *,
-    company_id: ObjectId,
-    user_id: ObjectId,
+    company_id: ObjectId | None = None,
+    user_id: ObjectId | None = None,
 ) -> ObjectId:
-    """`Door.submit` through a door opened for this one call; keep a `Door` where you submit more than now and then."""
-    door = Door.open()
-    try:
-        return door.submit(definition, args, company_id=company_id, user_id=user_id)
-    finally:
-        door.close()
+    """`Door.submit` through a door opened for this one call; keep a `Door` where you submit more than now and then.
+
+    Who acts is as on the command line: FLOW8_COMPANY and FLOW8_USER, or embedded mode's one local user, where it is not
+    said here.
+    """
+    with closing(Door.open()) as door:
+        company, user = door.platform.identity(_text(company_id), _text(user_id))
+        return door.submit(definition, args, company_id=company, user_id=user)
 
 
-def wait(play_id: ObjectId, *, company_id: ObjectId, timeout: float = 300.0) -> dict[str, Any]:
-    """`Door.wait` through a door opened for this one call."""
-    door = Door.open()
-    try:
-        return door.wait(play_id, company_id=company_id, timeout=timeout)
-    finally:
-        door.close()
+def wait(play_id: ObjectId, *, company_id: ObjectId | None = None, timeout: float = 300.0) -> dict[str, Any]:
+    """`Door.wait` through a door opened for this one call; the company is found as by `submit`."""
+    with closing(Door.open()) as door:
+        company = company_id or door.platform.identity()[0]
+        return door.wait(play_id, company_id=company, timeout=timeout)
+
+
+def _text(given: ObjectId | None) -> str | None:
+    return None if given is None else str(given)

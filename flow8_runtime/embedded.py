@@ -9,16 +9,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from bson import ObjectId
-
 from credentials import check_values
 from credentials.check_values import KeyMismatch
 from credentials.kdf import generate
-from flow8_core.store import Store, open_store
+from flow8_core.store import open_store
 
 SECRET, SALT = "ENC_KEY_SECRET", "ENV_KEY_SALT"
 KEYS_FILE = "keys.env"
-LOCAL_USER_NAME = "local"
 
 
 def with_keys(environ: Mapping[str, str], home: Path, store_url: str) -> Mapping[str, str]:
@@ -37,19 +34,6 @@ def with_keys(environ: Mapping[str, str], home: Path, store_url: str) -> Mapping
             _write_keys(path)
     lines = (line.partition("=") for line in path.read_text().splitlines() if "=" in line)
     return {**environ, **{name: value for name, _, value in lines}}
-
-
-def local_identity(store: Store) -> tuple[ObjectId, ObjectId]:
-    """The one company and user of embedded mode, made on first use: (company id, user id)."""
-    found = store.get("users", _LOCAL_ID)
-    if found is None:
-        fresh = {"name": LOCAL_USER_NAME, "companies": [ObjectId()]}
-        store.update("users", {"_id": _LOCAL_ID}, {"$setOnInsert": fresh}, upsert=True)
-        return local_identity(store)
-    return found["companies"][0], found["_id"]
-
-
-_LOCAL_ID = ObjectId("000000000000000000000001")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -19,7 +20,7 @@ from flow8_core.errors import StoreUnavailable
 from flow8_core.store import Store
 from flow8_runtime.ledger import Claim, Landing, Ledger, Outcome
 from flow8_runtime.owners import Owner
-from flow8_runtime.runner import Runner
+from flow8_runtime.runner import DEADLINE_MARGIN_S, Runner
 from flow8_runtime.wakeup import DEFAULT_QUEUE, Wakeup
 
 CLAIMED = crashpoints.register("engine.claimed", "the step is claimed; nothing has been called")
@@ -65,7 +66,7 @@ class Engine:
         self._budget_s = budget_s
         self._stopping = stopping
         self._on_finished = on_finished
-        self._in_flight = InFlight()
+        self._in_flight = InFlight(clock)
         self._kept = Kept()
 
     def drain(self, queue: str = DEFAULT_QUEUE) -> Drained:
@@ -79,29 +80,41 @@ class Engine:
         claims = self._ledger.claim(1, owner=self._owner.id, queues=(queue,))
         while claims:
             crashpoints.visit(CLAIMED)
-            more = self._clock.monotonic() < ends and not self._stopping()
-            claims = self._run_one(claims[0], queue, drained, go_on=more)
+            claims = self._run_one(claims[0], queue, drained, in_time=self._clock.monotonic() < ends)
         if self._ledger.due((queue,)):
             self._wake(self._wakeup.ring, queue)
         return drained
 
     def renew(self, store: Store, *, lease_s: float) -> None:
-        """Renew the leases of what is in flight or waits to be landed; the heartbeat calls it, from its own thread."""
+        """Renew the leases of what is in flight or waits to be landed; the heartbeat calls it, from its own thread.
+
+        A call that is not over long after its deadline hangs: its lease is left to end, so that the ledger hears of it.
+        """
         claims = self._in_flight.all() + [outcome.claim for outcome, _ in self._kept.all()]
         if claims:
             self._ledger.renew(claims, until=store.now() + timedelta(seconds=lease_s))
 
     def land_kept(self) -> None:
-        """Land what could not be landed because the store was away. Raises `StoreUnavailable` where it still is."""
+        """Land what could not be landed because the store was away. Raises `StoreUnavailable` where it still is.
+
+        What cannot be landed for another reason is given up to its lease's end: it must not block those behind it.
+        """
         for outcome, queue in self._kept.all():
-            self._told(outcome, self._ledger.land([outcome], owner=self._owner.id, take_next=False))
+            try:
+                self._told(outcome, self._ledger.land([outcome], owner=self._owner.id, take_next=False))
+            except StoreUnavailable:
+                raise
+            except Exception:
+                log.exception("the outcome of %s cannot be landed", outcome.claim.step_run_id)
             self._kept.remove(outcome, queue)
             self._wake(self._wakeup.ring, queue)
 
-    def _run_one(self, claim: Claim, queue: str, drained: Drained, *, go_on: bool) -> list[Claim]:
-        with self._in_flight.of(claim):
+    def _run_one(self, claim: Claim, queue: str, drained: Drained, *, in_time: bool) -> list[Claim]:
+        timeout_s = self._ledger.flow(claim.play["definition"]).step(claim.step).timeout_s
+        with self._in_flight.of(claim, most_s=timeout_s + DEADLINE_MARGIN_S):
             outcome = self._run(claim)
         drained.steps += 1
+        go_on = in_time and not self._stopping()  # asked now: the worker may have been told to stop during the call
         if outcome is None:
             return self._ledger.claim(1, owner=self._owner.id, queues=(queue,)) if go_on else []
         crashpoints.visit(BEFORE_LANDING)
@@ -126,7 +139,10 @@ class Engine:
         drained.finished += landing.finished
         if landing.claims and go_on:
             self._wake(self._wakeup.ring_at_leisure, queue)
-        return landing.next + landing.claims
+        taken = landing.next + landing.claims
+        if len(taken) > 1:  # the play was moved on in between, and gave a step beside the one claimed elsewhere
+            self._ledger.give_back(taken[1:])
+        return taken[:1]
 
     def _told(self, outcome: Outcome, landing: Landing) -> None:
         if landing.finished and "origin" in outcome.claim.play:
@@ -143,17 +159,18 @@ class Engine:
 class InFlight:
     """The claims that this process is working on, for the heartbeat."""
 
-    def __init__(self) -> None:
-        self._claims: dict[tuple[ObjectId, str], Claim] = {}
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._claims: dict[tuple[ObjectId, str], tuple[Claim, float]] = {}
         self._lock = threading.Lock()
 
-    def of(self, claim: Claim) -> _Entry:
-        """A context in which the claim counts as in flight."""
-        return _Entry(self, claim)
+    def of(self, claim: Claim, *, most_s: float) -> _Entry:
+        """A context in which the claim counts as in flight, for at most so many seconds."""
+        return _Entry(self, claim, self._clock.monotonic() + most_s)
 
-    def add(self, claim: Claim) -> None:
+    def add(self, claim: Claim, ends: float) -> None:
         with self._lock:
-            self._claims[claim.play_id, claim.step] = claim
+            self._claims[claim.play_id, claim.step] = claim, ends
 
     def remove(self, claim: Claim) -> None:
         with self._lock:
@@ -161,8 +178,9 @@ class InFlight:
 
     def all(self) -> list[Claim]:
         """All claims in flight, as of now."""
+        now = self._clock.monotonic()
         with self._lock:
-            return list(self._claims.values())
+            return [claim for claim, ends in self._claims.values() if now < ends]
 
 
 class Kept:
@@ -177,7 +195,8 @@ class Kept:
             self._outcomes.append((outcome, queue))
 
     def remove(self, outcome: Outcome, queue: str) -> None:
-        with self._lock:
+        """Forget one; harmless where the heartbeat and the end of the process both landed it."""
+        with self._lock, suppress(ValueError):
             self._outcomes.remove((outcome, queue))
 
     def all(self) -> list[tuple[Outcome, str]]:
@@ -190,9 +209,10 @@ class Kept:
 class _Entry:
     claims: InFlight
     claim: Claim
+    ends: float
 
     def __enter__(self) -> None:
-        self.claims.add(self.claim)
+        self.claims.add(self.claim, self.ends)
 
     def __exit__(self, *_: object) -> None:
         self.claims.remove(self.claim)

@@ -28,7 +28,7 @@ from flow8_runtime.expressions import Scope
 from flow8_runtime.landing import Lander
 from flow8_runtime.notation import Limits
 from flow8_runtime.outputs import Outputs, states
-from flow8_runtime.plays import Apply, Change, Plays, each
+from flow8_runtime.plays import Apply, Change, Plays, each, readable
 from flow8_runtime.states import READY
 from flow8_runtime.throttles import Throttles
 
@@ -121,7 +121,10 @@ class Ledger:
             document = self._store.get(FLOWS, definition)
             if document is None:
                 raise InternalError("A play's definition is not in the store; has somebody removed it?")
-            flow = Flow.stored(document["text"])
+            try:
+                flow = Flow.stored(document["text"])
+            except ValidationFailed as error:
+                raise InternalError("A play's definition cannot be read; is it of a newer version?") from error
             self._keep(definition, flow)
         return flow
 
@@ -253,7 +256,9 @@ class Ledger:
         released = 0
         while plays := self._store.find(PLAYS, wanted, limit=RELEASED_AT_ONCE):
             now = self.now()
-            changes = [Change(play, self._releasing(play, waiting_for, now)) for play in plays]
+            changes = [
+                Change(play, self._releasing(play, waiting_for, now)) for play in plays if readable(play, self.flow)
+            ]
             done = sum(play is not None for play in self.plays.commit(changes))
             released += done
             if not done:

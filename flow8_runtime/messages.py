@@ -15,10 +15,13 @@ from bson import ObjectId
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flow8_core.errors import AccessDenied, ValidationFailed
+from flow8_runtime import notation
+from flow8_runtime.notation import Limits
 from flow8_runtime.settings import Id
 
 MESSAGE_KEY = "FLOW8_MESSAGE_KEY"
 QUEUE_NAME = r"^[A-Za-z0-9._:-]{1,128}$"
+LIMITS = Limits(depth=72, nodes=300_000, size=8 * 1024 * 1024)  # whatever `args` and `previous` may hold fits in
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -66,6 +69,14 @@ class RefreshLink(BaseModel):
     version: Literal[1]
     company_id: Id
     link_id: Id
+
+
+def arguments(text: str) -> dict[str, Any]:
+    """The keyword arguments in a message's body, the JSON text `[[], kwargs, embed]`. Raises `ValidationFailed`."""
+    body = notation.read(text, form="json", limits=LIMITS)
+    if not isinstance(body, list) or len(body) != 3 or body[0] != [] or not isinstance(body[1], dict):
+        raise ValidationFailed("The body of a message is [[], {keyword arguments}, {}].", path="$")
+    return body[1]
 
 
 def parse(model: type[M], kwargs: Mapping[str, Any], key: str | None) -> M:

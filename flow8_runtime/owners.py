@@ -68,9 +68,14 @@ class Owners:
         return any(not self.dead(row["_id"]) for row in rows)
 
     def bury(self) -> int:
-        """Remove what owners long dead left behind: rows by heartbeat, files by lock. Returns how many rows."""
+        """Remove what owners long dead left behind. Returns how many rows.
+
+        Heartbeats may be missing for hours where a machine slept or the store was away: a locked file says that its
+        owner lives, and without the file it would count as dead for ever.
+        """
         limit = self._store.now() - timedelta(hours=1)
-        rows = self._store.find(COLLECTION, {"beat_until": {"$lt": limit}}, limit=100)
+        found = self._store.find(COLLECTION, {"beat_until": {"$lt": limit}}, limit=100)
+        rows = [row for row in found if self.dead(row["_id"])]
         for row in rows:
             self._store.delete(COLLECTION, {"_id": row["_id"], "beat_until": row["beat_until"]})
             with suppress(FileNotFoundError):

@@ -6,6 +6,7 @@ the fork (settings, derived keys) is the `Foundation`, which children share.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,10 +23,11 @@ from credentials.links import Links
 from credentials.providers.catalogue import Providers
 from credentials.refresh import Refresher
 from credentials.resolver import Resolver
+from credentials.users import Users
 from credentials.vault import Vault
 from flow8_core.clock import Clock, SystemClock
 from flow8_core.egress import Egress
-from flow8_core.errors import ValidationFailed
+from flow8_core.errors import StoreUnavailable
 from flow8_core.settings import environment, load
 from flow8_core.store import Index, Store, open_store
 from flow8_modules.catalogue import Catalogue
@@ -33,6 +35,8 @@ from flow8_modules.clients import Clients
 from flow8_runtime import documents, embedded, owners, throttles
 from flow8_runtime.ledger import Ledger
 from flow8_runtime.settings import Settings
+
+log = logging.getLogger("flow8.platform")
 
 COLLECTIONS: tuple[tuple[str, tuple[Index, ...], bool], ...] = (
     # name, indexes, durable: a write that power loss may not take back
@@ -70,6 +74,22 @@ class Foundation:
             return self
         environ = self._environ_with_keys()
         return replace(self, environ=environ, keyring=Keyring.derive(self.settings.keys, environ))
+
+    def verified(self) -> Foundation:
+        """`with_keys`, and the keys are those of the store. For a process that is about to fork: nothing stays open.
+
+        Raises `KeyMismatch`, having written nothing. A store that is away is no reason not to start: whoever needs the
+        keys later compares them then.
+        """
+        laid = self.with_keys()
+        platform = Platform(laid)
+        try:
+            _ = platform.keyring
+        except StoreUnavailable as error:
+            log.warning("the keys could not be compared with the store's: %s", error.message)
+        finally:
+            platform.close()
+        return laid
 
     def _environ_with_keys(self) -> Mapping[str, str]:
         settings = self.settings
@@ -157,29 +177,16 @@ class Platform:
     def identity(self, company: str | None = None, user: str | None = None) -> tuple[ObjectId, ObjectId]:
         """Who acts: (company id, user id), as given, else from the settings, else embedded mode's one local user.
 
-        Raises `ValidationFailed` in a shared deployment where they are not said, and where an id is none.
+        Raises `ValidationFailed` where one is missing in a shared deployment, or is no id.
         """
         company, user = company or self.settings.company, user or self.settings.user
-        if company and user:
-            return _object_id(company, "company"), _object_id(user, "user")
-        if not self.settings.embedded:
-            raise ValidationFailed(
-                "Say who acts: --company and --user (or FLOW8_COMPANY and FLOW8_USER).",
-                path="company" if not company else "user",
-            )
-        local_company, local_user = embedded.local_identity(self.store)
-        return (
-            _object_id(company, "company") if company else local_company,
-            _object_id(user, "user") if user else local_user,
-        )
+        if self.settings.embedded and not (company and user):
+            local = Users(self.store).local()
+            company, user = company or str(local.company_id), user or str(local.user_id)
+        actor = users.named(company, user)
+        return actor.company_id, actor.user_id
 
     def close(self) -> None:
         """Close what was opened, last first."""
         while self._closers:
             self._closers.pop()()
-
-
-def _object_id(text: str, field: str) -> ObjectId:
-    if not ObjectId.is_valid(text):
-        raise ValidationFailed("An id has 24 hexadecimal digits.", path=field)
-    return ObjectId(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -9,14 +10,17 @@ from dataclasses import dataclass
 
 from bson import ObjectId
 
-from flow8_core.errors import StoreUnavailable
+from flow8_core.errors import InternalError, StoreUnavailable
 from flow8_core.store import Delete, Insert, Store, Update
+from flow8_runtime.definition import Flow
 from flow8_runtime.documents import PLAYS, Play
 from flow8_runtime.states import Stale
 
 TRIES = 50  # each is lost only to another one's success
 
 Apply = Callable[[Play], Play]
+
+log = logging.getLogger("flow8.ledger")
 
 
 @dataclass(slots=True)
@@ -114,3 +118,14 @@ def each(changes: Sequence[Apply]) -> Apply:
         return new
 
     return apply
+
+
+def readable(play: Play, flow: Callable[[str], Flow]) -> bool:
+    """Whether the play's definition can be read here. One that is gone, or of a newer version, must not stop the work
+    of everybody else: its play is passed over, and the log names it."""
+    try:
+        flow(play["definition"])
+    except InternalError as error:
+        log.warning("play %s is passed over: %s", play["_id"], error.message)
+        return False
+    return True

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import threading
+import time
 from collections.abc import Callable, Collection
 from datetime import timedelta
 
+from billiard import pool
 from bson import ObjectId
 from celery import Celery
 
+from credentials.keyring import KeyMismatch
 from flow8_core.errors import Flow8Error, StoreUnavailable
 from flow8_core.logging import get_logger
 from flow8_modules.workspace import Workspace
@@ -28,6 +32,10 @@ log = logging.getLogger("flow8.worker")
 
 SWEEP_CURSOR = "sweep"
 CURSORS = "cursors"
+
+# How often, at pauses of 0.1 s, a pool process that ends looks whether its parent has read its results. Where the stop
+# came in between it never does, and ours say nothing; billiard's own 300 would make an idle worker take 30 s to stop.
+RESULT_LOOKS = 10
 
 
 class WorkerProcess:
@@ -65,23 +73,25 @@ class WorkerProcess:
 
     @property
     def engine(self) -> Engine:
-        """Made once the store answers, after the first heartbeat: an owner without one counts as dead."""
+        """Made once the store answers and was sealed with our keys, after the first heartbeat: an owner without one
+        counts as dead. Raises `StoreUnavailable`, `KeyMismatch`."""
         with self._making:
             if self._engine is None:
+                _ = self.platform.keyring
                 self._beat()
                 self._engine = self._make_engine()
             return self._engine
 
     def drain(self, queue: str = DEFAULT_QUEUE) -> Drained:
-        """Drain the ledger for a short budget, or wake those who serve the queue; a worker that is stopping, or whose
-        store is away, leaves what is due to the others."""
+        """Drain the ledger for a short budget, or wake those who serve the queue; a worker that is stopping, whose
+        store is away, or whose keys are not the store's, leaves what is due to the others."""
         if self._stopping():
             return Drained()
         try:
             if queue in self._queues:
                 return self.engine.drain(queue)
             self.wakeup.ring(queue)
-        except StoreUnavailable as error:
+        except (StoreUnavailable, KeyMismatch) as error:
             log.warning("drain: %s", error.message)
         return Drained()
 
@@ -117,7 +127,7 @@ class WorkerProcess:
         try:
             self.engine.land_kept()
             self.owner.close(self.platform.store)
-        except StoreUnavailable as error:
+        except (StoreUnavailable, KeyMismatch) as error:
             log.warning("leaving: %s", error.message)
         self._flags.close()
         self.platform.close()
@@ -196,3 +206,22 @@ def _attempt(work: Callable[[], None]) -> None:
         log.warning("upkeep: %s", error.message)
     except Exception:
         log.exception("upkeep failed; it goes on")
+
+
+def start_or_end(
+    foundation: Foundation,
+    broker: Broker,
+    app: Celery,
+    *,
+    queues: Collection[str],
+    stopping: Callable[[], bool],
+) -> WorkerProcess:
+    """A started process; one that cannot start ends, and Celery forks another: a pool process without its parts would
+    take messages and lose them."""
+    pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = RESULT_LOOKS
+    try:
+        return WorkerProcess(foundation, broker, app, queues=queues, stopping=stopping)
+    except Exception:  # whatever it is, it is told, and this process is no use
+        log.exception("a pool process cannot start; another one tries in a second")
+        time.sleep(1)
+        os._exit(1)

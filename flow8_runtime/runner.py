@@ -46,6 +46,8 @@ AFTER_CALL = crashpoints.register("step.after_call", "the vendor has answered; n
 
 log = logging.getLogger("flow8.step")
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str)  # dumps() would make one each time
+
 PARK_BUSY_S = 1.0  # how soon a step looks again at a link that somebody else is refreshing
 DEADLINE_MARGIN_S = 10.0  # a `calling` mark outlives the call's deadline by this much
 
@@ -262,5 +264,5 @@ def _unknown(error: Flow8Error) -> OutcomeUnknown:
 
 def _fingerprint(ref: str, mapping: Any) -> str:
     """Tells whether two attempts asked for the same thing, without keeping what they asked for."""
-    text = json.dumps([ref, mapping], sort_keys=True, separators=(",", ":"), default=str)
+    text = _CANONICAL.encode([ref, mapping])
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -21,7 +21,7 @@ from flow8_runtime.claims import result_of
 from flow8_runtime.definition import Flow
 from flow8_runtime.documents import PLAYS, STEP_RUNS, Play
 from flow8_runtime.ledger import Ledger
-from flow8_runtime.plays import Change
+from flow8_runtime.plays import Change, readable
 from flow8_runtime.states import LEASED, LIVE_PLAYS, Stale
 
 BATCH = 200  # plays of each kind that one pass looks at
@@ -84,7 +84,7 @@ class Sweep:
             if play["until"] <= now or any(verdicts[owner] for owner in play["owners"]):
                 suspects.append(play["_id"])
         for start in range(0, len(suspects), BATCH):
-            plays = self._store.find(PLAYS, {"_id": {"$in": suspects[start : start + BATCH]}})
+            plays = self._readable(self._store.find(PLAYS, {"_id": {"$in": suspects[start : start + BATCH]}}))
             endings = [_LeaseEnds(self._ledger, self._store, verdicts, now) for _ in plays]
             self._commit(
                 [Change(play, ending.apply) for play, ending in zip(plays, endings, strict=True)], report, endings
@@ -107,18 +107,22 @@ class Sweep:
 
     def _rotate(self, report: SweepReport, now: datetime) -> None:
         """(3)"""
-        plays = self._store.find(PLAYS, {"rotate_at": {"$lte": now}}, sort=[("rotate_at", 1)], limit=BATCH)
+        found = self._store.find(PLAYS, {"rotate_at": {"$lte": now}}, sort=[("rotate_at", 1)], limit=BATCH)
+        plays = self._readable(found)
         changes = [self._changed(play, lambda play, flow: transitions.rotate(play, flow, now=now)) for play in plays]
         report.rotated += self._count(changes)
 
     def _adopt_orphans(self, report: SweepReport, now: datetime) -> None:
         """(5)"""
         headless = {"queue": None, "rank": None, "due_at": None, "until": None}
-        plays = self._store.find(PLAYS, headless, limit=BATCH)
+        plays = self._readable(self._store.find(PLAYS, headless, limit=BATCH))
         changes = [self._changed(play, lambda play, flow: transitions.recompute(play, flow, now=now)) for play in plays]
         report.orphans = self._count(changes)
         if report.orphans:
             log.error("%d plays had neither a due time nor a lease; they have been taken up again", report.orphans)
+
+    def _readable(self, plays: Sequence[Play]) -> list[Play]:
+        return [play for play in plays if readable(play, self._ledger.flow)]
 
     def _changed(self, play: Play, transition: Callable[[Play, Flow], Play]) -> Change:
         flow = self._ledger.flow(play["definition"])

@@ -3,39 +3,38 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
+import time
 
 from bson import ObjectId
+from celery.exceptions import Reject
 
 from flow8_core.clock import Deadline
-from flow8_core.errors import Flow8Error
+from flow8_core.errors import Flow8Error, StoreUnavailable
 from flow8_runtime import messages
 from flow8_runtime.app import EXECUTE
 from flow8_runtime.definition import Flow
-from flow8_runtime.messages import MESSAGE_KEY, Execute, RefreshLink, RunStep
+from flow8_runtime.messages import MESSAGE_KEY, Execute, M, RefreshLink, RunStep
 from flow8_runtime.process import WorkerProcess
 
 log = logging.getLogger("flow8.messages")
 
 REFRESH_S = 30.0
+AGAIN_S = 0.5  # before a message that could not be taken up is offered again
 
 
-def run_step(process: WorkerProcess, kwargs: Mapping[str, Any]) -> None:
+def run_step(process: WorkerProcess, body: str) -> None:
     """`flow8.run_step`: make one step due now, and drain. A message that is refused is logged and dropped."""
-    try:
-        message = messages.parse(RunStep, kwargs, _key(process))
-    except Flow8Error as error:
-        log.warning("flow8.run_step refused: %s", error.message)
-        return
-    if process.platform.ledger.make_due(message.step_run_id):
+    message = _read(RunStep, process, body)
+    if message is not None and process.platform.ledger.make_due(message.step_run_id):
         process.drain_all()
 
 
-def refresh_link(process: WorkerProcess, kwargs: Mapping[str, Any]) -> None:
+def refresh_link(process: WorkerProcess, body: str) -> None:
     """`flow8.refresh_link`: refresh one link now."""
+    message = _read(RefreshLink, process, body)
+    if message is None:
+        return
     try:
-        message = messages.parse(RefreshLink, kwargs, _key(process))
         link = process.platform.links(ObjectId(message.company_id)).get(message.link_id)
         deadline = Deadline.after(REFRESH_S, process.platform.clock)
         process.platform.refresher.fresh(link, deadline=deadline, force=True)
@@ -43,13 +42,20 @@ def refresh_link(process: WorkerProcess, kwargs: Mapping[str, Any]) -> None:
         log.warning("flow8.refresh_link: %s", error.message)
 
 
-def execute(process: WorkerProcess, kwargs: Mapping[str, Any]) -> None:
+def execute(process: WorkerProcess, body: str) -> None:
     """`flow8.execute`: write the ledger record, then do what any other play's step gets. Whoever ends the step answers
-    where asked to; one that is over already is answered here."""
+    where asked to; one that is over already is answered here. Where the store is away the message goes back to its
+    queue: the ledger has not heard of it, and the sender must not have to ask why."""
     try:
-        message = messages.parse(Execute, kwargs, _key(process))
-    except Flow8Error as error:
-        log.warning("flow8.execute refused: %s", error.message)
+        _execute(process, body)
+    except StoreUnavailable as error:
+        time.sleep(AGAIN_S)
+        raise Reject(error.message, requeue=True) from None
+
+
+def _execute(process: WorkerProcess, body: str) -> None:
+    message = _read(Execute, process, body)
+    if message is None:
         return
     try:
         _submit(process, message)
@@ -60,6 +66,15 @@ def execute(process: WorkerProcess, kwargs: Mapping[str, Any]) -> None:
         return
     if not process.answers.tell(message.ledger_id):
         process.drain_all()
+
+
+def _read(model: type[M], process: WorkerProcess, body: str) -> M | None:
+    """The message, or None where it is refused: nothing in it can be believed, so nobody is told but the log."""
+    try:
+        return messages.parse(model, messages.arguments(body), process.platform.foundation.environ.get(MESSAGE_KEY))
+    except Flow8Error as error:
+        log.warning("a %s was refused: %s", model.__name__, error.message)
+        return None
 
 
 def _submit(process: WorkerProcess, message: Execute) -> None:
@@ -74,7 +89,3 @@ def _submit(process: WorkerProcess, message: Execute) -> None:
         previous=message.previous,
         origin=message.model_dump(exclude={"args", "previous", "step"}) | {"step": {"name": flow.steps[0].name}},
     )
-
-
-def _key(process: WorkerProcess) -> str | None:
-    return process.platform.foundation.environ.get(MESSAGE_KEY)

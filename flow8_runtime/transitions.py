@@ -158,6 +158,18 @@ def postpone(play: Play, flow: Flow, name: str, *, until: datetime) -> Play:
     return headed(new, flow)
 
 
+def defer(play: Play, *, until: datetime) -> Play:
+    """Let all that is ready become due later, without the flow: for a play whose definition cannot be read. Its heads
+    are worked out again by whoever can."""
+    steps = {
+        name: {**state, "due_at": max(state["due_at"], until)} if state["status"] in READY else state
+        for name, state in play["steps"].items()
+    }
+    new = {**play, "steps": steps, "due_at": until, "rev": play["rev"] + 1}
+    drop(new, "rotate_at")
+    return new
+
+
 def make_due(play: Play, flow: Flow, name: str, *, now: datetime) -> Play:
     """Let a queued or parked step become due now."""
     step = play["steps"].get(name)

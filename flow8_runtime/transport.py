@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from queue import Empty
 from typing import Any
 
 from kombu.transport import redis
 
 from flow8_runtime.app import TASKS
-from flow8_runtime.envelopes import Refused, checked
+from flow8_runtime.incoming import Refused, checked
 
 log = logging.getLogger("flow8.messages")
 
@@ -20,7 +21,9 @@ class Channel(redis.Channel):
         delivered = self.connection.delivered
         try:
             return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
-        except (ValueError, RecursionError):  # json.loads of what was popped: it is gone from the queue
+        except (Empty, *self.connection_errors):
+            raise
+        except Exception:  # kombu could not read what it popped, which is gone from the queue
             if self.connection.delivered != delivered:
                 raise
             log.warning("a message was dropped: it is no JSON")

@@ -10,13 +10,13 @@ import redis
 
 from flow8_lab.client import Lab
 from tests.counterparts.redis import RedisServer
-from tests.flows.deployment import Deployment, deploy
+from tests.flows.deployment import BUSY, Deployment, deploy
 
 
 @pytest.fixture
 def embedded(tmp_path: Path, lab: Lab, redis_url: str) -> Iterator[Deployment]:
     """SQLite and Redis."""
-    deployment = deploy(tmp_path, lab, store=f"sqlite:///{tmp_path / 'flow8.db'}", broker=redis_url)
+    deployment = deploy(tmp_path, lab, store=f"sqlite:///{tmp_path / 'flow8.db'}", broker=redis_url, worker=BUSY)
     yield deployment
     deployment.close()
 
@@ -24,7 +24,7 @@ def embedded(tmp_path: Path, lab: Lab, redis_url: str) -> Iterator[Deployment]:
 @pytest.fixture
 def shared(tmp_path: Path, lab: Lab, redis_url: str, mongo_uri: str) -> Iterator[Deployment]:
     """MongoDB's protocol and Redis."""
-    deployment = deploy(tmp_path, lab, store=mongo_uri, broker=redis_url)
+    deployment = deploy(tmp_path, lab, store=mongo_uri, broker=redis_url, worker=BUSY)
     yield deployment
     deployment.close()
 

@@ -24,6 +24,8 @@ from tests import processes
 
 SCOPES = {"slack": ["chat:write"], "microsoft": ["Calendars.ReadWrite", "User.Read", "openid", "profile", "email"]}
 
+BUSY = {"sweep_s": 0.3, "beat_s": 0.5}  # what is waited for comes sooner; recovery times are measured without it
+
 
 @dataclass
 class Worker:
@@ -35,6 +37,11 @@ class Worker:
     def signal_all(self, number: int) -> None:
         """Send a signal to the parent and all its children at once."""
         os.killpg(self.process.pid, number)
+
+    def signal_one(self, pid: int, number: int) -> None:
+        """Send a signal to one of the pool processes."""
+        assert pid in self.children()
+        os.kill(pid, number)
 
     def kill(self) -> None:
         """kill -9 of everything."""
@@ -111,6 +118,17 @@ class Deployment:
 
     def start_worker(self, *, crash_at: str = "", processes_: int = 1) -> Worker:
         """A worker; it is listening when this returns."""
+        (worker,) = self.start_workers(1, crash_at=crash_at, processes_=processes_)
+        return worker
+
+    def start_workers(self, count: int, *, crash_at: str = "", processes_: int = 1) -> list[Worker]:
+        """Several at once."""
+        started = [self._launch(crash_at, processes_) for _ in range(count)]
+        for worker in started:
+            processes.until(lambda worker=worker: self._ready(worker), f"a ready worker ({worker.log})")
+        return started
+
+    def _launch(self, crash_at: str, processes_: int) -> Worker:
         log = self.folder / f"worker-{len(self.workers)}.log"
         environ = {**self.environ, "FLOW8_CRASH_AT": crash_at}
         argv = [sys.executable, "-m", "flow8_cli.main", "worker", "--processes", str(processes_)]
@@ -120,7 +138,6 @@ class Deployment:
             )
         worker = Worker(process, log)
         self.workers.append(worker)
-        processes.until(lambda: self._ready(worker), f"a ready worker ({log})")
         return worker
 
     def submit(self, definition: dict[str, Any], args: dict[str, Any] | None = None) -> ObjectId:

@@ -17,7 +17,7 @@ from bson import ObjectId
 from credentials import refresh
 from flow8_runtime import engine, runner
 from tests.flows.deployment import Deployment, Worker
-from tests.processes import until
+from tests.processes import alive, until
 
 INVOICE: dict[str, Any] = yaml.safe_load(
     (Path(__file__).parents[2] / "fixtures" / "flows" / "invoice.yaml").read_text()
@@ -103,6 +103,18 @@ class Pair:
             until(a.stopped, f"worker A at {row} ({a.log})")
             a.kill()
         return play_id
+
+    @contextmanager
+    def a_loses_its_child_at(self, row: Row) -> Iterator[ObjectId]:
+        """Start A, whose one pool process kills itself at the point; its parent must be there to the end."""
+        with self._b_held():
+            a = self.deployment.start_worker(crash_at=f"{row.point}:{row.visit}:kill")
+            (child,) = a.children()
+            play_id = self.submit_for(row)
+            until(lambda: not alive(child), f"the end of a process at {row} ({a.log})")
+        yield play_id
+        assert a.process.poll() is None, a.log.read_text()[-3000:]
+        a.kill()
 
     @contextmanager
     def _b_held(self) -> Iterator[None]:

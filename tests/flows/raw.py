@@ -10,6 +10,8 @@ from typing import Any
 
 import redis
 
+from tests.processes import until
+
 
 def envelope(task: str, kwargs: Mapping[str, Any], *, queue: str = "flow8") -> dict[str, Any]:
     """A message with a task's name and keyword arguments."""
@@ -49,9 +51,8 @@ class Queues:
 
     def take(self, queue: str, *, timeout: float = 15.0) -> dict[str, Any]:
         """The next message's task and keyword arguments, as `{task, **kwargs}`."""
-        popped = self.redis.brpop([queue], timeout=timeout)
-        assert popped is not None, f"nothing came into {queue} within {timeout:g} s"
-        message = json.loads(popped[1])
+        until(lambda: self.length(queue) > 0, f"a message in {queue}", timeout=timeout)
+        message = json.loads(self.redis.rpop(queue))  # type: ignore[arg-type]
         assert (message["content-type"], message["properties"]["body_encoding"]) == ("application/json", "base64")
         args, kwargs, _ = json.loads(base64.b64decode(message["body"]))
         assert args == []

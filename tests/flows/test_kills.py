@@ -16,7 +16,7 @@ from credentials import refresh
 from flow8_lab.client import Lab
 from flow8_runtime import engine, runner
 from tests.flows.deployment import deploy
-from tests.flows.pair import ALL, CALENDAR, FETCH, SLACK, STEPS, UPLOAD, Pair, Row
+from tests.flows.pair import ALL, CALENDAR, FETCH, SLACK, STEP_POINTS, STEPS, UPLOAD, Pair, Row
 
 FAST = [
     Row(engine.CLAIMED, FETCH),
@@ -24,9 +24,10 @@ FAST = [
     Row(runner.AFTER_CALL, SLACK),
     Row(runner.AFTER_CALL, UPLOAD),
     Row(engine.BEFORE_LANDING, CALENDAR),
-    Row(engine.LANDED, UPLOAD),
     Row(refresh.KEPT, CALENDAR),
 ]
+ALONE = [Row(point, CALENDAR) for point in STEP_POINTS]
+FAST_ALONE = [Row(runner.AFTER_CALL, CALENDAR)]
 BACK_WITHIN_S = 8.0  # with room for a busy machine; 0.4 s on an idle one
 
 
@@ -47,16 +48,13 @@ def shared_pair(
 
 
 @pytest.fixture(scope="module")
-def embedded_pair(
-    tmp_path_factory: pytest.TempPathFactory, lab_process: Lab, standing_redis: str
-) -> Iterator[Pair]:
+def embedded_pair(tmp_path_factory: pytest.TempPathFactory, lab_process: Lab, standing_redis: str) -> Iterator[Pair]:
     """SQLite and Redis."""
     yield from make_pair("", tmp_path_factory, lab_process, standing_redis)
 
 
-def bring_to_the_end(pair: Pair, lab: Lab, row: Row) -> None:
-    """Kill A at the row's point; then the play, the vendors and the links must be as the row says."""
-    play_id = pair.kill_a_at(row)
+def check(pair: Pair, lab: Lab, row: Row, play_id: ObjectId) -> None:
+    """Some process was killed at the row's point: the play, the vendors and the links must come to what it says."""
     killed_at = time.monotonic()
 
     play = pair.deployment.wait(play_id)
@@ -79,16 +77,24 @@ def bring_to_the_end(pair: Pair, lab: Lab, row: Row) -> None:
 
 @pytest.mark.parametrize("row", FAST, ids=str)
 def test_a_worker_killed_in_mid_flow_loses_no_effect_and_doubles_none(shared_pair: Pair, lab: Lab, row: Row) -> None:
-    bring_to_the_end(shared_pair, lab, row)
+    check(shared_pair, lab, row, shared_pair.kill_a_at(row))
 
 
 @pytest.mark.proof
 @pytest.mark.parametrize("row", [row for row in ALL if row not in FAST], ids=str)
 def test_so_it_is_at_every_point_and_in_every_step(shared_pair: Pair, lab: Lab, row: Row) -> None:
-    bring_to_the_end(shared_pair, lab, row)
+    check(shared_pair, lab, row, shared_pair.kill_a_at(row))
 
 
 @pytest.mark.proof
 @pytest.mark.parametrize("row", ALL, ids=str)
 def test_so_it_is_in_embedded_mode(embedded_pair: Pair, lab: Lab, row: Row) -> None:
-    bring_to_the_end(embedded_pair, lab, row)
+    check(embedded_pair, lab, row, embedded_pair.kill_a_at(row))
+
+
+@pytest.mark.parametrize(
+    "row", [pytest.param(row, id=str(row), marks=() if row in FAST_ALONE else pytest.mark.proof) for row in ALONE]
+)
+def test_so_it_is_where_a_pool_process_dies_alone(shared_pair: Pair, lab: Lab, row: Row) -> None:
+    with shared_pair.a_loses_its_child_at(row) as play_id:
+        check(shared_pair, lab, row, play_id)

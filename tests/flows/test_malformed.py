@@ -19,6 +19,7 @@ from flow8_runtime.app import TASKS
 from flow8_runtime.documents import PLAYS
 from tests.flows.deployment import Deployment, deploy
 from tests.flows.raw import Queues, body, envelope
+from tests.processes import until
 
 OURS = ("flow8", "flow8.drain", "flow8.upkeep")
 SEED, MUTANTS = 8, 400
@@ -51,19 +52,18 @@ class Target:
         return envelope("flow8.execute", self.good(**changes))
 
     def obeys(self, name: str) -> None:
-        """A message in order is executed: all that was sent before it has been looked at, and nobody died of it."""
+        """All that was sent is taken out, nobody dies of it, and a message in order is executed after it."""
+        until(lambda: not any(self.queues.length(queue) for queue in OURS), "empty queues")
         self.queues.send("flow8.execute", self.good(name))
-        assert self.queues.take(f"answers.{name}", timeout=60)["status"] == "done"
-        assert self.deployment.workers[0].children() == self.processes, self.deployment.workers[0].log.read_text()[-3000:]
+        assert self.queues.take(f"answers.{name}", timeout=15)["status"] == "done"
+        worker = self.deployment.workers[0]
+        assert worker.children() == self.processes, worker.log.read_text()[-3000:]
         assert self.deployment.lab.requests("web")["count"] == 1
         assert self.deployment.platform.store.count(PLAYS, {"company_id": self.deployment.company_id}) == 1
-        assert [self.queues.length(queue) for queue in OURS] == [0, 0, 0]
 
 
 @pytest.fixture(scope="module")
-def standing(
-    tmp_path_factory: pytest.TempPathFactory, lab_process: Lab, standing_redis: str
-) -> Iterator[Target]:
+def standing(tmp_path_factory: pytest.TempPathFactory, lab_process: Lab, standing_redis: str) -> Iterator[Target]:
     folder = tmp_path_factory.mktemp("malformed")
     store = f"sqlite:///{folder / 'flow8.db'}"
     deployment = deploy(folder, lab_process, store=store, broker=standing_redis)
@@ -115,7 +115,9 @@ def table(target: Target) -> Iterator[str | bytes]:
     yield from (json.dumps(envelope(task, {})) for task in sorted(TASKS))
     for name in ("version", "company_id", "user_id", "play_id", "step"):
         yield json.dumps(envelope("flow8.execute", without(target.good(), name)))
-        yield from (json.dumps(target.message(**{name: junk})) for junk in JUNK if junk not in ("x", "__import__"))
+        harmless = {"play_id": (str,), "version": (bool,)}.get(name, ())  # any short text is an id, and true is 1
+        junk = [value for value in JUNK if not isinstance(value, harmless)]
+        yield from (json.dumps(target.message(**{name: value})) for value in [*junk, "", "x" * 129])
     yield from (json.dumps(target.message(reply_to=name)) for name in ("a b", "x\n", "x" * 129, "", 5, "\ud800"))
     yield from (json.dumps(target.message(**{name: junk})) for name in ("args", "previous") for junk in (1, [], "x"))
     nested = json.loads("[" * 800 + "]" * 800)
@@ -138,7 +140,7 @@ def mutants(target: Target) -> Iterator[str]:
 def spoil(rng: random.Random, value: dict[str, Any]) -> None:
     """Change, drop or add a member somewhere in it."""
     while True:
-        name = rng.choice([*value, "extra", "timelimit", "chain", "group"])
+        name = rng.choice([*value, "extra", "timelimit", "eta", "expires"])
         if isinstance(value.get(name), dict) and value[name] and rng.random() < 0.7:
             value = value[name]
             continue
@@ -179,7 +181,11 @@ def test_headers_that_celery_would_obey_are_not_read(target: Target) -> None:
 
 def test_no_content_of_a_dropped_message_is_logged(target: Target) -> None:
     canary = f"canary-{ObjectId()}"
-    for message in (canary, json.dumps({"body": canary, "headers": {"task": canary}}), json.dumps(target.message(version=canary))):
+    for message in (
+        canary,
+        json.dumps({"body": canary, "headers": {"task": canary}}),
+        json.dumps(target.message(version=canary)),
+    ):
         target.queues.put(message)
 
     target.obeys("after-the-canary")

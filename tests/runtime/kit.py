@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -126,6 +126,7 @@ class Watched:
         self._ahead = timedelta()
         self.calls: Counter[str] = Counter()
         self.lose_answers = 0
+        self.before_batch: Callable[[], object] | None = None  # what somebody else does at that moment, once
 
     def advance(self, seconds: float) -> None:
         self._ahead += timedelta(seconds=seconds)
@@ -135,6 +136,9 @@ class Watched:
 
     def batch(self, ops: Sequence[Op]) -> list[bool]:
         self.calls["batch"] += 1
+        if self.before_batch is not None:
+            rival, self.before_batch = self.before_batch, None
+            rival()
         applied = self._store.batch(ops)
         if self.lose_answers:
             self.lose_answers -= 1

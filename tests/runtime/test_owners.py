@@ -92,6 +92,7 @@ def test_what_the_long_dead_left_is_removed(tmp_path: Path) -> None:
     owners, clock = _owners(tmp_path)
     owner = Owner(tmp_path)
     owner.beat(owners._store, alive_s=6)
+    os.close(owner._fd)  # as the kernel does at its death
     clock.advance(2 * 3600)
 
     buried = owners.bury()
@@ -99,3 +100,16 @@ def test_what_the_long_dead_left_is_removed(tmp_path: Path) -> None:
     owner_file = tmp_path / "owners" / owner.id.replace(":", "-")
     assert buried == 1
     assert not owner_file.exists()
+
+
+def test_an_owner_that_lives_is_not_buried_after_hours_without_a_heartbeat(tmp_path: Path) -> None:
+    # a laptop that was asleep, or a store that was away: the first sweep comes before the first heartbeat
+    owners, clock = _owners(tmp_path)
+    owner = Owner(tmp_path)
+    owner.beat(owners._store, alive_s=6)
+    clock.advance(7200)
+
+    buried = owners.bury()
+
+    assert buried == 0
+    assert not owners.dead(owner.id)

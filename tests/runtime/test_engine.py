@@ -1,0 +1,163 @@
+"""The drainer on a real ledger: no claim is dropped, one bad play stops nobody else, and a call ends its lease."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from bson import ObjectId
+
+from flow8_core.clock import ManualClock
+from flow8_core.store import Store
+from flow8_runtime.claims import Claim, Outcome
+from flow8_runtime.documents import FLOWS, PLAYS
+from flow8_runtime.engine import Engine
+from flow8_runtime.ledger import Ledger
+from flow8_runtime.owners import Owner
+from flow8_runtime.sweep import Sweep
+from flow8_runtime.wakeup import Wakeup
+from tests.runtime.kit import COMPANY, Watched, call, open_ledger, outcome, parallel, sequence, submit
+
+Behaviour = Callable[[Claim], Outcome | None]
+
+
+class Scripted:
+    """A runner that does what a test says."""
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        self.behaviour = behaviour
+        self.ran: list[str] = []
+
+    def run(self, claim: Claim) -> Outcome | None:
+        self.ran.append(claim.step)
+        return self.behaviour(claim)
+
+
+class Silent(Wakeup):
+    """No broker: nobody is to be woken here."""
+
+    def __init__(self) -> None:
+        pass
+
+    def ring(self, queue: str = "default") -> bool:
+        return True
+
+    ring_at_leisure = ring
+
+    def answer(self, queue: str = "default") -> None:
+        return
+
+
+@pytest.fixture
+def watched(store: Store) -> Watched:
+    return Watched(store)
+
+
+@pytest.fixture
+def ledger(watched: Watched) -> Ledger:
+    return open_ledger(watched)
+
+
+@pytest.fixture
+def owner(tmp_path: Path) -> Owner:
+    return Owner(tmp_path)
+
+
+def engine_of(ledger: Ledger, owner: Owner, runner: Scripted, **more: object) -> Engine:
+    return Engine(
+        ledger=ledger,
+        runner=runner,  # type: ignore[arg-type]
+        wakeup=Silent(),
+        owner=owner,
+        clock=more.pop("clock", ManualClock()),  # type: ignore[arg-type]
+        budget_s=5.0,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def leased(watched: Watched) -> list[str]:
+    plays = watched.find(PLAYS, {"until": {"$gt": watched.now() - timedelta(days=1)}})
+    return [
+        name for play in plays for name, state in play["steps"].items() if state["status"] in ("claimed", "calling")
+    ]
+
+
+def forget(ledger: Ledger, watched: Watched, play_id: ObjectId) -> None:
+    """Take a play's definition away from under it."""
+    watched.delete(FLOWS, {"_id": ledger.get(play_id, company_id=COMPANY)["definition"]})
+    ledger._flows.clear()
+
+
+def test_a_landing_that_brings_two_claims_drops_none(ledger: Ledger, watched: Watched, owner: Owner) -> None:
+    submit(ledger, parallel("a", "b", join="after"))
+    first, second = ledger.claim(2, owner="another")
+    submit(ledger, sequence("elsewhere"))
+    ledger.give_back([first])
+
+    def behaviour(claim: Claim) -> Outcome | None:
+        marked = call(ledger, claim)
+        if claim.step == "a":
+            watched.before_batch = lambda: ledger.land([outcome(second)], owner="another", take_next=False)
+        assert marked is not None
+        return outcome(marked)
+
+    runner = Scripted(behaviour)
+    engine_of(ledger, owner, runner).drain()
+
+    assert sorted(runner.ran) == ["a", "after", "elsewhere"]
+    assert leased(watched) == []
+
+
+def test_a_play_whose_definition_is_gone_stops_nobody_else(ledger: Ledger, watched: Watched, owner: Owner) -> None:
+    orphan = submit(ledger, sequence("x"))
+    forget(ledger, watched, orphan)
+    submit(ledger, sequence("other"))
+
+    runner = Scripted(outcome)
+    engine_of(ledger, owner, runner).drain()
+
+    assert runner.ran == ["other"]
+    assert not ledger.due()
+    watched.advance(61)
+    assert ledger.due()
+
+
+@pytest.mark.parametrize("state", ["leased", "waiting", "two lanes"])
+def test_a_play_whose_definition_is_gone_does_not_end_the_sweep(ledger: Ledger, watched: Watched, state: str) -> None:
+    orphan = submit(ledger, parallel("x", "y"))
+    submit(ledger, sequence("other"))
+    claims = ledger.claim(3, owner="dead")
+    if state != "leased":
+        ledger.give_back([claim for claim in claims if claim.step == "x"])
+        due = {"status": "parked", "waiting_for": "link:a"} if state == "waiting" else {}
+        fields = {f"steps.x.{name}": value for name, value in due.items()} | {"waiting_for": "link:a"} if due else {}
+        watched.update(PLAYS, {"_id": orphan}, {"$set": {"rotate_at": watched.now(), **fields}})
+    forget(ledger, watched, orphan)
+
+    report = Sweep(ledger, watched, dead=lambda _: True, link_active=lambda _company, _link: True).run()
+
+    assert report.requeued == 1
+    assert report.due == {"default"}
+
+
+def test_a_call_that_hangs_long_after_its_deadline_loses_its_lease(
+    ledger: Ledger, watched: Watched, owner: Owner
+) -> None:
+    submit(ledger, sequence("a", timeout=20))
+    clock = ManualClock()
+    seen: list[bool] = []
+
+    def behaviour(claim: Claim) -> Outcome | None:
+        for seconds in (0, 20, 15):
+            clock.advance(seconds)
+            watched.advance(seconds)
+            engine.renew(watched, lease_s=30)
+            seen.append(watched.find(PLAYS, {})[0]["until"] > watched.now() + timedelta(seconds=25))
+        return outcome(claim)
+
+    engine = engine_of(ledger, owner, Scripted(behaviour), clock=clock)
+    engine.drain()
+
+    assert seen == [True, True, False]
