@@ -19,14 +19,16 @@ HEADERS = {
 }
 
 
-def make_app(platform: Platform, *, heard: callback.Heard = lambda _: None) -> FastAPI:
-    """The application on an open platform; `heard` is told what each callback came to.
+def make_app(platform: Platform, *, heard: callback.Heard = lambda _: None, lasting: bool = True) -> FastAPI:
+    """The application on an open platform; `heard` is told what each callback came to. Where it is not `lasting`, it
+    is served for one callback only: a browser that was sent on to another page would find nobody there.
 
     No generated API pages: they would load scripts from elsewhere.
     """
     app = FastAPI(title="flow8-modules", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.platform = platform
     app.state.heard = heard
+    app.state.lasting = lasting
     app.include_router(callback.router)
     app.include_router(health.router)
     app.middleware("http")(_with_headers)

@@ -1,8 +1,8 @@
 """`/auth/callback` and `/auth/callback/{service}`: where a vendor sends the browser back to.
 
 GET alone consumes a state. A HEAD, a prefetch and anything else must not: a mail scanner or a browser that looks ahead
-would use up the one-time code before its owner arrives. Who is connected is sent on to a page without code and state
-in its address, which may be loaded again.
+would use up the one-time code before its owner arrives. Whoever is connected is sent on to a page without code and
+state in its address, which may be loaded again.
 """
 
 from __future__ import annotations
@@ -36,9 +36,11 @@ def callback(request: Request, service: str | None = None) -> Response:
     result = _complete(request, service)
     heard: Heard = request.app.state.heard
     heard(result)
-    if isinstance(result, Link):
+    if not isinstance(result, Link):
+        return page("Not connected", result.message, well=False, status=STATUS.get(result.code, 400))
+    if request.app.state.lasting:
         return RedirectResponse(f"/auth/connected/{result.service}", status_code=303)
-    return page("Not connected", result.message, well=False, status=STATUS.get(result.code, 400))
+    return connected(request, result.service)
 
 
 @router.get("/auth/connected/{service}")

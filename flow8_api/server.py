@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 
 import uvicorn
@@ -34,10 +35,12 @@ def make_server(app: FastAPI) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         log_config=None,  # ours redacts
-        access_log=False,  # the callback's address holds authorization codes
+        access_log=False,
         server_header=False,
         lifespan="off",
         ws="none",
         timeout_graceful_shutdown=5,
     )
+    # The callback's address holds codes and states: no line of it, whatever handlers others hang on this logger.
+    logging.getLogger("uvicorn.access").disabled = True
     return uvicorn.Server(config)

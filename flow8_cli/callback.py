@@ -91,7 +91,7 @@ def _served(waiting: Waiting, port: int) -> Iterator[None]:
     from flow8_api.server import listen, make_server
 
     with listen("127.0.0.1", port) as listener:
-        server = make_server(make_app(waiting.session.platform, heard=waiting.heard.put))
+        server = make_server(make_app(waiting.session.platform, heard=waiting.heard.put, lasting=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         try:

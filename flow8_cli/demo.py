@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = ("flow8 demo", "flow8 demo --json | jq .effects", "flow8 demo --keep")
 
-FLOW = Path(__file__).parents[1] / "fixtures" / "flows" / "invoice.yaml"
+FLOW = Path("fixtures", "flows", "invoice.yaml")
 SCOPES = {"slack": ("chat:write",), "microsoft": ("Calendars.ReadWrite",)}
 SHORT_LIFE_S = 61  # a token that lives this long is due for its refresh after a second
 CONNECT_S = 30.0
@@ -153,7 +153,7 @@ class _Demo:
         from flow8_runtime import notation
         from flow8_runtime.definition import Flow
 
-        flow = Flow.parse(notation.read(FLOW.read_bytes()))
+        flow = Flow.parse(notation.read(_flow_file().read_bytes()))
         company_id, user_id = here.session.company_id, here.session.user_id
         play_id = here.door.submit(flow, self._args(here.lab), company_id=company_id, user_id=user_id)
         self._tell("play", f"{flow.name}: {len(flow.steps)} steps are in the ledger; a worker starts")
@@ -177,7 +177,9 @@ class _Demo:
         secrets = [secret.encode() for secret in here.lab.secrets()]
         home = here.door.platform.settings.home
         files = [path for path in (*home.rglob("*"), self._folder / "worker.log") if path.is_file()]
-        places = [*(path.read_bytes() for path in files), here.door.broker_dump()]
+        places = [here.door.broker_dump()]
+        here.door.platform.close()  # reading a SQLite file beside an open connection would drop that one's locks
+        places += [path.read_bytes() for path in files]
         found = sum(secret in place for secret in secrets for place in places)
         self._tell(
             "secrets",
@@ -193,6 +195,12 @@ class _Demo:
             seconds = time.monotonic() - self._began
             head = ((f"{seconds:5.1f} s ", "dim"), (" ✓ ", "green"), (f"{what:<11}", "bold"))
             self._output.show(Text.assemble(*head, text))
+
+
+def _flow_file() -> Path:
+    """The demo's flow: beside this file in an installed package, beside the packages in a checkout."""
+    places = [folder / FLOW for folder in Path(__file__).parents[:2]]
+    return next((path for path in places if path.is_file()), places[-1])
 
 
 def _foreign(environ: os._Environ[str]) -> dict[str, str]:

@@ -22,6 +22,7 @@ from flow8_core.errors import Flow8Error, InternalError, ValidationFailed
 FAILED, BAD_INPUT, STOPPED = 1, 2, 130
 
 ROOT = Path(__file__).parents[1]
+OURS = ("flow8_core", "credentials", "flow8_modules", "flow8_runtime", "flow8_api", "flow8_cli", "worker.py")
 
 
 @contextmanager
@@ -81,8 +82,15 @@ def fault_of_ours(error: Exception) -> InternalError:
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.partition(".")[0]
         return InternalError(f"The Python package {package} is missing: pip install 'flow8-modules[all]'.")
-    ours = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(ROOT)]
-    where = f" in {Path(ours[-1].filename).relative_to(ROOT)}, line {ours[-1].lineno}" if ours else ""
+    where = "".join(f" in {place}" for place in _our_places(error)[-1:])
     return InternalError(
         f"A fault of flow8 itself: {type(error).__name__}{where}. FLOW8_LOG_LEVEL=DEBUG shows more; please report it."
     )
+
+
+def _our_places(error: Exception) -> list[str]:
+    """Where the error passed through our code, as file and line, the innermost last."""
+    frames = traceback.extract_tb(error.__traceback__)
+    inside = [frame for frame in frames if Path(frame.filename).is_relative_to(ROOT)]
+    places = [(Path(frame.filename).relative_to(ROOT), frame.lineno) for frame in inside]
+    return [f"{path}, line {line}" for path, line in places if path.parts[0] in OURS]

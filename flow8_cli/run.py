@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +12,7 @@ import typer
 
 from flow8_cli.files import flow_form, read_bytes, read_object
 from flow8_cli.output import Output
-from flow8_cli.own_worker import own_worker
+from flow8_cli.own_worker import OwnWorker, own_worker
 from flow8_cli.plays import STEP_COLUMNS, step_rows
 from flow8_cli.reporting import FAILED, reporting
 from flow8_cli.session import Company, Json, User, opened
@@ -73,9 +73,10 @@ def run(
             if detach:
                 _detached(output, play_id)
                 return
-            with _worker(output, session.platform, definition) as alive:
+            with _worker(output, session.platform, definition) as own:
+                alive = own.require if own else _nothing
                 play = watch(output, door, play_id, company_id=session.company_id, timeout=timeout, alive=alive)
-        _show(output, play)
+                _show(output, play, own)  # now: a worker of our own takes a second or two to end
         if play["status"] != "DONE":
             raise typer.Exit(FAILED)
 
@@ -127,31 +128,35 @@ def _detached(output: Output, play_id: ObjectId) -> None:
 
 
 @contextmanager
-def _worker(output: Output, platform: Platform, flow: Flow) -> Iterator[Callable[[], None]]:
-    """A worker for the time of the run, where embedded mode has none alive. Gives what tells whether it still is."""
+def _worker(output: Output, platform: Platform, flow: Flow) -> Iterator[OwnWorker | None]:
+    """A worker for the time of the run, where embedded mode has none alive."""
     from flow8_runtime.owners import Owners
 
     settings = platform.settings
     if Owners(platform.store, settings.home).any_alive():
-        yield _nothing
+        yield None
     elif not settings.embedded:
         output.say("no worker is alive; the play waits until one is (flow8 worker)", mark="note")
-        yield _nothing
+        yield None
     else:
         queues = {step.queue for step in flow.steps}
         log = settings.home / "worker.log"
         with own_worker(environ=os.environ, cwd=Path.cwd(), log=log, queues=queues) as worker:
-            yield worker.require
+            yield worker
 
 
 def _nothing() -> None:
     """Workers of others look after themselves."""
 
 
-def _show(output: Output, play: dict[str, Any]) -> None:
+def _show(output: Output, play: dict[str, Any], own: OwnWorker | None) -> None:
+    if play["status"] == "NEW":
+        play["status"] = "RUN"  # to whoever waits it is the same: not over
     if output.as_json:
         output.document(play)
     elif output.live is None:
         output.table(STEP_COLUMNS, step_rows(play))
     if play["status"] == "RUN":
-        output.say(f"The play is not over; a worker goes on with it. See `flow8 plays {play['play_id']}`.", mark="note")
+        output.say(f"The play is not over; workers go on with it. See `flow8 plays {play['play_id']}`.", mark="note")
+    if play["status"] != "DONE" and own:
+        output.say(f"The worker's log is {own.log}.", mark="note")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import Annotated
 
@@ -33,6 +34,7 @@ def worker(
         level = _level(log_level)
         os.environ["FLOW8_QUEUES"] = ",".join(queue or ["default"])
         os.environ["FLOW8_LOG_LEVEL"] = level
+        gc.disable()  # importing makes no garbage, and looking for it takes a tenth of the start; worker.py looks again
         import worker as door
 
         arguments = ["--quiet", "worker", "--pool=prefork", f"--loglevel={level}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,18 +10,26 @@ from typing import Any
 
 import pytest
 
-from credentials.kdf import generate
+from credentials import kdf
 from flow8_lab.client import Lab
 from tests import environment
 from tests.cli.kit import Home
 from tests.core.test_logging import _logging_restored  # noqa: F401  # a fixture: the command sets up logging
 from tests.flows.deployment import SCOPES, Deployment, deploy
 
+DERIVED = functools.cache(kdf.derive)
+
+
+@pytest.fixture(autouse=True)
+def _keys_are_derived_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fifth of a second for each command in this process is the price of a process, which is none of its own here."""
+    monkeypatch.setattr(kdf, "derive", DERIVED)
+
 
 @pytest.fixture(scope="session")
 def keys() -> dict[str, str]:
     """Encryption keys for the session."""
-    secret, salt = generate()
+    secret, salt = kdf.generate()
     return {"ENC_KEY_SECRET": secret, "ENV_KEY_SALT": salt}
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from unittest.mock import patch
 import yaml
 
 from flow8_cli.main import main
-from tests import environment
+from tests import environment, processes
 
 COMMAND = (sys.executable, "-P", "-m", "flow8_cli.main")
 
@@ -64,9 +65,9 @@ class Home:
         path.write_text(content if isinstance(content, str) else json.dumps(content))
         return name
 
-    def flow8(self, *arguments: str, text: str = "") -> Done:
-        """Run the command in this process."""
-        out, err = io.StringIO(), io.StringIO()
+    def flow8(self, *arguments: str, text: str = "", out: io.StringIO | None = None) -> Done:
+        """Run the command in this process; `out` is where its stdout can be watched."""
+        out, err = out or io.StringIO(), io.StringIO()
         with (
             chdir(self.folder),
             patch.dict(os.environ, self.environ, clear=True),
@@ -80,6 +81,10 @@ class Home:
             except SystemExit as ended:
                 code = ended.code
         return Done(code if isinstance(code, int) else 1, out.getvalue(), err.getvalue())
+
+    def begin(self, *arguments: str) -> Running:
+        """Run the command in this process, beside the test."""
+        return Running(self, arguments)
 
     def start(self, *arguments: str, **more: Any) -> subprocess.Popen[str]:
         """Start the command as a process with pipes, in a session of its own."""
@@ -95,6 +100,25 @@ class Home:
             timeout=timeout,
         )  # fmt: skip
         return Done(ended.returncode, ended.stdout, ended.stderr)
+
+
+class Running:
+    """A command that runs in a thread of this process; the test may look at its first line and wait for its end."""
+
+    def __init__(self, home: Home, arguments: tuple[str, ...]) -> None:
+        self._out = io.StringIO()
+        self._pool = ThreadPoolExecutor(1)
+        self._ended = self._pool.submit(home.flow8, *arguments, out=self._out)
+
+    def first_line(self) -> str:
+        """The first line on stdout, as soon as it is whole; empty where the command ends without one."""
+        processes.until(lambda: "\n" in self._out.getvalue() or self._ended.done(), "a first line")
+        return self._out.getvalue().partition("\n")[0]
+
+    def done(self) -> Done:
+        """The command's end."""
+        self._pool.shutdown(wait=False)
+        return self._ended.result(timeout=30)
 
 
 def left_behind(mark: str) -> list[str]:

@@ -80,8 +80,8 @@ def test_settings_reach_into_parts_and_lists(home: Home) -> None:
 def test_at_a_terminal_the_secret_is_asked_for_without_an_echo(home: Home) -> None:
     parent, child = pty.openpty()
     command = home.start(
-        "component", "add", "--name", "gpt", "--kind", "ai", "--set", "provider=openai", "--secret", "api_key", "--json",
-        stdin=child, stderr=child,
+        "component", "add", "--name", "gpt", "--kind", "ai", "--set", "provider=openai", "--secret", "api_key",
+        "--json", stdin=child, stderr=child,
     )  # fmt: skip
     os.close(child)
     secret = "sk-canaryHunter2" + "x" * 40

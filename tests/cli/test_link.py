@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
@@ -18,25 +17,16 @@ import yaml
 
 from flow8_lab.client import Lab
 from tests import processes
-from tests.cli.kit import Home
+from tests.cli.kit import Home, Running
 from tests.flows.deployment import SCOPES, Deployment
 
 opener = build_opener(ProxyHandler({}))
 
 
-@contextmanager
-def connecting(office: Home, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`link connect` as a process, and the address that it sends the browser to."""
-    command = office.start("link", "connect", *arguments, "--json", "--no-browser")
-    assert command.stdout is not None
-    line = command.stdout.readline()
-    if not line:
-        raise AssertionError(command.communicate(timeout=10)[1])
-    try:
-        yield command, json.loads(line)["authorize_url"]
-    finally:
-        command.kill()
-        command.communicate()
+def connecting(office: Home, *arguments: str) -> tuple[Running, str]:
+    """`link connect`, and the address that it sends the browser to."""
+    running = office.begin("link", "connect", *arguments, "--json", "--no-browser", "--timeout", "20")
+    return running, json.loads(running.first_line())["authorize_url"]
 
 
 def arrive(url: str) -> str:
@@ -76,71 +66,59 @@ def _answers(port: int) -> bool:
 def test_connect_prints_the_address_first_and_the_link_at_the_end(
     office: Home, deployment: Deployment, served: str
 ) -> None:
-    api = serving(office) if served == "by our API" else _nothing()
-    with api, connecting(office, "slack", "--scope", "files:write") as (command, url):
+    with serving(office) if served == "by our API" else nullcontext():
+        running, url = connecting(office, "slack", "--scope", "files:write")
         page = arrive(deployment.lab.visit(url))
-        rest, _ = command.communicate(timeout=20)
+        done = running.done()
 
-    assert command.returncode == 0
+    assert done.code == 0, done.said
     assert "Slack is connected" in page
-    link = json.loads(rest)["link"]
+    assert len(done.stdout.splitlines()) == 2
+    link = json.loads(done.stdout.splitlines()[1])["link"]
     assert (link["service"], link["status"]) == ("slack", "active")
     assert {"chat:write", "files:write"} <= set(link["scopes"])
     assert [each["id"] for each in office.flow8("link", "list", "--json").document["links"]] == [link["id"]]
 
 
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
-
-
 def test_reconnecting_keeps_the_links_id_and_widens_its_scopes(
     office: Home, deployment: Deployment, connected: dict[str, str]
 ) -> None:
-    with connecting(office, "slack", "--reconnect", connected["slack"], "--scope", "files:read") as (command, url):
-        arrive(deployment.lab.visit(url))
-        rest, errors = command.communicate(timeout=20)
+    running, url = connecting(office, "slack", "--reconnect", connected["slack"], "--scope", "files:read")
+    arrive(deployment.lab.visit(url))
+    done = running.done()
 
-    assert command.returncode == 0, errors
-    link = json.loads(rest)["link"]
-    assert link["id"] == connected["slack"]
+    link = json.loads(done.stdout.splitlines()[1])["link"]
+    assert (done.code, link["id"]) == (0, connected["slack"])
     assert "files:read" in link["scopes"]
 
 
-def test_connecting_for_a_flow_asks_for_what_its_steps_need(office: Home, deployment: Deployment) -> None:
-    step = {"name": "a", "module_ref": "slack-message", "input_mapping": {"channel": "#a", "message": "x", "username": "y"}}
-    flow = office.write("flow.json", {"name": "f", "steps": [step]})
+def test_strangers_at_the_callback_end_nothing_and_whoever_declines_ends_the_command_with_1(
+    office: Home, deployment: Deployment
+) -> None:
+    unknown = "A" * 43
+    running, url = connecting(office, "slack")
 
-    with connecting(office, "slack", "--for", flow) as (_, url):
-        assert "chat%3Awrite.customize" in url
+    for query in ("", "?state=x&code=y", f"?state={unknown}&code=y", f"?state={unknown}&error=access_denied"):
+        arrive(f"http://127.0.0.1:{port_of(office)}/auth/callback/slack{query}")
+    page = arrive(deployment.lab.visit(url, decision="deny"))
+    done = running.done()
 
-
-def test_somebody_who_declines_ends_the_command_with_1(office: Home, deployment: Deployment) -> None:
-    with connecting(office, "slack") as (command, url):
-        page = arrive(deployment.lab.visit(url, decision="deny"))
-        rest, _ = command.communicate(timeout=20)
-
-    assert command.returncode == 1
-    assert json.loads(rest)["error"]["code"] == "access_denied"
+    assert done.code == 1
+    assert json.loads(done.stdout.split("\n", 1)[1])["error"]["code"] == "access_denied"
+    assert "declined" in done.stdout
     assert "Not connected" in page
 
 
-def test_a_strangers_visit_to_the_callback_ends_nothing(office: Home, deployment: Deployment) -> None:
-    with connecting(office, "slack") as (command, url):
-        for query in ("", "?state=x&code=y", f"?state={'A' * 43}&code=y", f"?state={'A' * 43}&error=access_denied"):
-            arrive(f"http://127.0.0.1:{port_of(office)}/auth/callback/slack{query}")
-        arrive(deployment.lab.visit(url))
-        rest, _ = command.communicate(timeout=20)
+def test_connecting_for_a_flow_asks_for_what_its_steps_need(office: Home, deployment: Deployment) -> None:
+    mapping = {"channel": "#a", "message": "x", "username": "y"}
+    flow = {"name": "f", "steps": [{"name": "a", "module_ref": "slack-message", "input_mapping": mapping}]}
+    options = ["--json", "--no-browser", "--timeout", "1"]
 
-    assert json.loads(rest)["link"]["service"] == "slack"
-
-
-def test_nobody_coming_back_in_time_is_an_error(office: Home, deployment: Deployment) -> None:
-    done = office.flow8("link", "connect", "slack", "--json", "--no-browser", "--timeout", "1")
+    done = office.flow8("link", "connect", "slack", "--for", office.write("flow.json", flow), *options)
 
     first, last = done.stdout.split("\n", 1)
-    assert "authorize_url" in json.loads(first)
-    assert (done.code, json.loads(last)["error"]["code"]) == (1, "execution_timeout")
+    assert "chat%3Awrite.customize" in json.loads(first)["authorize_url"]
+    assert (done.code, json.loads(last)["error"]["code"]) == (1, "execution_timeout")  # nobody came back
 
 
 class _Stranger(BaseHTTPRequestHandler):
@@ -187,7 +165,9 @@ def test_imported_links_are_told_without_their_tokens(office: Home, deployment: 
     assert [set(link) for link in imported.document["links"]] == [
         {"id", "service", "status", "status_reason", "account", "scopes", "token_expiry", "refresh_at"}
     ] * 2
-    assert not any(line[token] in said for line in lines for token in ("access_token", "refresh_token") if line.get(token))
+    assert not any(
+        line[token] in said for line in lines for token in ("access_token", "refresh_token") if line.get(token)
+    )
 
 
 def test_a_line_at_fault_keeps_all_lines_out(office: Home, deployment: Deployment) -> None:

@@ -46,7 +46,7 @@ def test_an_error_that_nobody_foresaw_is_told_without_what_it_holds(
     printed = capsys.readouterr()
     told = json.loads(printed.out)["error"]
     assert (code, told["code"], told["door"]) == (1, "internal_error", "us")
-    assert type(error).__name__ in told["message"]
+    assert f"{type(error).__name__} in flow8_cli/" in told["message"]
     assert CANARY not in printed.out + printed.err
     assert "Traceback" not in printed.out + printed.err
 

@@ -91,9 +91,7 @@ def test_bad_input_ends_with_2_and_says_where(home: Home, arguments: list[str], 
 
 
 @pytest.mark.parametrize(("arguments", "text", "path"), BAD_INPUT[:12], ids=_name)
-def test_without_json_the_fault_is_told_on_stderr_alone(
-    home: Home, arguments: list[str], text: str, path: str
-) -> None:
+def test_without_json_the_fault_is_told_on_stderr_alone(home: Home, arguments: list[str], text: str, path: str) -> None:
     home.write("flow.json", FLOW)
 
     done = home.flow8(*arguments, text=text)
