@@ -1,7 +1,9 @@
 """A vendor that answers at once, or after a pause: the least that Slack, S3 and a web service can be.
 
-Run: python -m benchmarks.vendor CERTIFICATE KEY [PAUSE_MS]; prints `PORT PLAIN_PORT`. GET /count gives and resets the
-number of effects. It is no laboratory: it checks nothing, so that what is measured is the caller.
+Run: python -m benchmarks.vendor CERTIFICATE KEY [PAUSE_MS]; prints `PORT PLAIN_PORT`. GET /reset begins to count
+effects anew; GET /after/N answers once there were N of them, with the moment of the last one (`time.perf_counter`,
+which all processes of a Linux host share). It is no laboratory: it checks nothing, so that what is measured is the
+caller.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ import asyncio
 import contextlib
 import ssl
 import sys
+import time
+from typing import cast
 
 SLACK = b'{"ok":true,"channel":"C1","ts":"1712230001.000200","message":{"text":"x"}}'
 WEB = b'{"ok":true}'
@@ -19,10 +23,12 @@ class Vendor(asyncio.Protocol):
     """One keep-alive HTTP/1.1 connection."""
 
     effects = 0
+    last_effect = 0.0
     pause_s = 0.0
+    awaited: tuple[int, Vendor] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
         self.buffer = b""
 
     def data_received(self, data: bytes) -> None:
@@ -47,22 +53,35 @@ class Vendor(asyncio.Protocol):
             return False
         self.continued = False
         self.buffer = rest[length:]
-        if Vendor.pause_s:
-            asyncio.get_running_loop().call_later(Vendor.pause_s, self._answer, head)
+        method, path, _ = head.split(b" ", 2)
+        if path == b"/reset":
+            Vendor.effects = 0
+            self.answer(b"0")
+        elif path.startswith(b"/after/"):
+            Vendor.awaited = int(path.removeprefix(b"/after/")), self
+            self._tell()
+        elif Vendor.pause_s:
+            asyncio.get_running_loop().call_later(Vendor.pause_s, self._effect, method, path)
         else:
-            self._answer(head)
+            self._effect(method, path)
         return bool(self.buffer)
 
-    def _answer(self, head: bytes) -> None:
-        method, path, _ = head.split(b" ", 2)
-        extra = b""
-        if path == b"/count":
-            body, Vendor.effects = str(Vendor.effects).encode(), 0
+    def _effect(self, method: bytes, path: bytes) -> None:
+        Vendor.effects += 1
+        Vendor.last_effect = time.perf_counter()
+        if method == b"PUT":
+            self.answer(b"", b'ETag: "d41d8cd98f00b204e9800998ecf8427e"\r\n')
         else:
-            Vendor.effects += 1
-            body = SLACK if path.startswith(b"/api/") else WEB
-            if method == b"PUT":
-                body, extra = b"", b'ETag: "d41d8cd98f00b204e9800998ecf8427e"\r\n'
+            self.answer(SLACK if path.startswith(b"/api/") else WEB)
+        self._tell()
+
+    def _tell(self) -> None:
+        if Vendor.awaited is not None and Vendor.effects >= Vendor.awaited[0]:
+            asker, Vendor.awaited = Vendor.awaited[1], None
+            asker.answer(str(Vendor.last_effect).encode())
+
+    def answer(self, body: bytes, extra: bytes = b"") -> None:
+        """Say 200 with a body."""
         with contextlib.suppress(OSError):
             self.transport.write(
                 b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s"
