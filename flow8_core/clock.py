@@ -24,8 +24,7 @@ class SystemClock:
     def now(self) -> datetime:
         return to_millis(datetime.now(UTC))
 
-    def monotonic(self) -> float:
-        return time.monotonic()
+    monotonic = staticmethod(time.monotonic)
 
 
 class ManualClock:

@@ -75,7 +75,8 @@ def _store(platform: Platform) -> Findings:
         yield Finding("store", "ok", "There is none yet; the first command that needs it makes it.")
         return
     for promise in probe(platform.store):
-        yield Finding("store", "ok" if promise.kept else "failed", f"{promise.promise}: {promise.seen}.")
+        message = f"{promise.promise[0].upper()}{promise.promise[1:]}: {promise.seen}."
+        yield Finding("store", "ok" if promise.kept else "failed", message)
     skew = abs((platform.store.now() - datetime.now(UTC)).total_seconds())
     if skew > SKEW_S:
         yield Finding("store", "warning", f"Its clock and this machine's differ by {skew:.0f} s; run NTP on both.")

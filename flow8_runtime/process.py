@@ -148,14 +148,14 @@ class WorkerProcess:
         )
 
     def _parts(self) -> Parts:
-        platform = self.platform
+        platform, root = self.platform, self.settings.workspace_root
         return Parts(
             ledger=platform.ledger,
             catalogue=platform.catalogue,
             resolver=lambda: platform.resolver,
             egress=platform.egress,
             clients=platform.clients,
-            workspace=lambda play_id: Workspace(self.settings.workspace_root / play_id),
+            workspace=lambda play_id: Workspace(root / play_id),
             clock=platform.clock,
             rng=random.SystemRandom(),
             log=get_logger("flow8.step"),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from bson.objectid import ObjectId
 
@@ -47,8 +46,7 @@ class Condition:
         return _OPERATORS[self.operator](self, lookup(document, self.parts))
 
 
-@dataclass(frozen=True, slots=True)
-class Alternatives:
+class Alternatives(NamedTuple):
     """`$or`: at least one of several filters."""
 
     filters: tuple[Matcher, ...]
@@ -57,8 +55,7 @@ class Alternatives:
         return any(each.matches(document) for each in self.filters)
 
 
-@dataclass(frozen=True, slots=True)
-class Matcher:
+class Matcher(NamedTuple):
     """A checked filter: all of `conditions` and all of `alternatives` must hold. `one` is the sort key of the only
     `_id` that can match, where they say so."""
 
@@ -83,6 +80,7 @@ def compile_filter(filter: Filter) -> Matcher:  # noqa: A002 - the word of the i
         raise ValidationFailed("A filter must be a mapping of paths to conditions.")
     conditions: list[Condition] = []
     alternatives: list[Alternatives] = []
+    one: bytes | None = None
     for path, value in filter.items():
         if path == "$and":
             for each in map(compile_filter, _branches(path, value)):
@@ -94,7 +92,8 @@ def compile_filter(filter: Filter) -> Matcher:  # noqa: A002 - the word of the i
             raise ValidationFailed(f"{path} is not an operator of the store's dialect.", path=path)
         else:
             conditions += _conditions(path, value)
-    one = next((each.key for each in conditions if each.path == "_id" and each.operator == "$eq"), None)
+            if path == "_id" and conditions[-1].operator == "$eq":
+                one = conditions[-1].key
     return Matcher(tuple(conditions), tuple(alternatives), one)
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from bson.objectid import ObjectId
 
@@ -22,8 +21,7 @@ _SIMPLE = frozenset((type(None), Missing, bool, int, str, datetime, ObjectId))
 Operator = Callable[[Any, Any], Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """A checked update: either a `replacement`, or `steps` of (operator, path, operand)."""
 
     replacement: Document | None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from flow8_core.store.base import Sort
 from flow8_core.store.dialect import keys
@@ -20,8 +20,7 @@ MOST_VALUES = 1000  # of an `$in` that is worth a seek for each
 _RANGES = ("$gt", "$gte", "$lt", "$lte")
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(NamedTuple):
     """What follows SELECT ... : a FROM clause and its parameters."""
 
     source: str
@@ -29,8 +28,7 @@ class Statement:
     parameters: tuple[Any, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """`main` and, for an index, `multikey`. `rest` is what rows of `main` must still be asked; `ordered`: they come as
     sorted."""
 
