@@ -1,4 +1,5 @@
-"""Kombu's Redis transport with our check in front: a message that is none is dropped, and the worker lives on."""
+"""Kombu's Redis transport with our check in front, and a hole closed: whatever lies in the queues and whenever the
+broker goes, the worker lives on."""
 
 from __future__ import annotations
 
@@ -14,8 +15,23 @@ from flow8_runtime.incoming import Refused, checked
 log = logging.getLogger("flow8.messages")
 
 
+class QoS(redis.QoS):
+    """Counts the messages in hand, as many as may be."""
+
+    def ack(self, delivery_tag: str) -> None:
+        """Kombu goes on counting a message whose acknowledgement found the broker gone. With none left to take, the
+        worker would never look into a queue again, nor find out that its connection is lost."""
+        try:
+            super().ack(delivery_tag)  # type: ignore[no-untyped-call]
+        except self.channel.connection_errors:
+            self._quick_ack(delivery_tag)
+            raise
+
+
 class Channel(redis.Channel):
     """Reads from the queues."""
+
+    QoS = QoS
 
     def _brpop_read(self, **options: Any) -> Any:
         delivered = self.connection.delivered

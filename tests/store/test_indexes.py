@@ -113,6 +113,54 @@ def test_an_index_over_an_array_follows_its_changes(store: Store) -> None:
     assert store.find("plays", {"waiting_for": "link:b"}) == []
 
 
+def test_the_first_array_in_an_index_is_found_by_whoever_knew_the_index_without_one(store_url: str) -> None:
+    with closing(open_store(store_url)) as writer, closing(open_store(store_url)) as other:
+        for each in (writer, other):
+            each.declare("jobs", [Index((("tags", 1),))])
+        writer.insert("jobs", {"_id": 1, "tags": "a"})
+        assert len(other.find("jobs", {"tags": "a"})) == 1
+
+        applied = writer.batch(
+            [
+                Update("jobs", {"_id": 1}, {"$set": {"tags": ["a", "b"]}}),
+                Update("jobs", {"tags": "b"}, {"$set": {"seen": True}}),
+            ]
+        )
+
+        assert applied == [True, True]
+        assert other.find("jobs", {"tags": "b"}) == [{"_id": 1, "tags": ["a", "b"], "seen": True}]
+        assert other.count("jobs", {"tags": "a"}) == 1
+
+
+def test_an_index_that_somebody_else_has_replaced_is_used_at_once(store_url: str) -> None:
+    with closing(open_store(store_url)) as writer, closing(open_store(store_url)) as other:
+        for each in (writer, other):
+            each.declare("jobs", [Index((("name", 1),))])
+        writer.insert("jobs", {"_id": 1, "name": "a"})
+        assert len(other.find("jobs", {"name": "a"})) == 1
+
+        writer.declare("jobs", [Index((("name", 1),), unique=True)])
+        writer.insert("jobs", {"_id": 2, "name": "b"})
+
+        assert [job["_id"] for job in other.find("jobs", {"name": "b"})] == [2]
+
+
+def test_an_array_that_was_rolled_back_does_no_harm(sqlite_url: str) -> None:
+    with closing(open_store(sqlite_url)) as store:
+        store.declare("jobs", [Index((("tags", 1),)), Index((("a", 1), ("b", 1)))])
+        with pytest.raises(ValidationFailed):
+            store.batch(
+                [
+                    Insert("jobs", {"_id": 1, "tags": ["x"]}),
+                    Insert("jobs", {"_id": 2, "a": [1], "b": [2]}),
+                ]
+            )
+
+        store.insert("jobs", {"_id": 3, "tags": ["x"]})
+
+        assert [job["_id"] for job in store.find("jobs", {"tags": "x"})] == [3]
+
+
 def test_declaring_again_changes_what_is_different(store: Store) -> None:
     store.declare("seen", [Index((("at", 1),)), Index((("name", 1),))])
     store.batch([Insert("seen", {"_id": 1, "name": "x"})])

@@ -1,7 +1,8 @@
 """The tables behind a SQLite store: one for each collection's documents, one b-tree for each declared index.
 
 An index table holds (m, k0, k1, ..., row): sort keys of the indexed paths and the document's row. A document whose path
-meets an array has an entry for each element and one for the whole array, all with m=1. The catalogue itself lies in
+meets an array has an entry for each element and one for the whole array, all with m=1; an index has either met an array
+or is asked by one statement alone. The catalogue itself lies in
 `flow8_collections` and `flow8_indexes`; `PRAGMA user_version` counts its changes, so that every process notices them.
 """
 
@@ -36,6 +37,7 @@ class IndexTable:
 
     number: int
     index: Index
+    with_arrays: set[int] = field(compare=False)  # the numbers of the catalogue's indexes that have met one
     table: str = field(init=False)
     columns: tuple[str, ...] = field(init=False)
     parts: tuple[Parts, ...] = field(init=False)
@@ -65,6 +67,17 @@ class IndexTable:
             entry.append(keys.encode(value))
         return (tuple(entry),)
 
+    @property
+    def has_arrays(self) -> bool:
+        """Whether it may have entries with m=1."""
+        return self.number in self.with_arrays
+
+    def meet_array(self, connection: sqlite3.Connection) -> None:
+        """Let every process know, from the caller's transaction on, that it has entries with m=1."""
+        if not self.has_arrays:
+            self.with_arrays.add(self.number)
+            connection.execute(f"PRAGMA user_version = {version_of(connection) + 1}")
+
     def _multikey(self, document: Mapping[str, Any]) -> tuple[Entry, ...]:
         arrays = {parts[0] for parts in self.parts if scalar(document, parts) is ARRAY}
         if len(arrays) > 1:
@@ -89,6 +102,11 @@ class Collection:
         object.__setattr__(self, "get_sql", f"SELECT row, body FROM {self.table} WHERE id = ?")  # noqa: S608
         object.__setattr__(self, "has_unique", any(index.index.unique for index in self.indexes))
 
+    @property
+    def has_arrays(self) -> bool:
+        """Whether a find may take two statements."""
+        return any(index.has_arrays for index in self.indexes)
+
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
@@ -107,13 +125,17 @@ def version_of(connection: sqlite3.Connection) -> int:
 def read(connection: sqlite3.Connection) -> Catalogue:
     """The newest catalogue, as the caller's transaction sees it."""
     version = version_of(connection)
+    with_arrays: set[int] = set()
     indexes: dict[str, list[IndexTable]] = {}
     rows = connection.execute(
         "SELECT number, collection, keys, is_unique, expire_after_s FROM flow8_indexes"
     ).fetchall()
     for number, collection, paths, unique, expire in rows:
         index = Index(tuple((path, direction) for path, direction in json.loads(paths)), bool(unique), expire)
-        indexes.setdefault(collection, []).append(IndexTable(number, index))
+        table = IndexTable(number, index, with_arrays)
+        if connection.execute(f"SELECT 1 FROM {table.table} WHERE m = 1 LIMIT 1").fetchall():  # noqa: S608
+            with_arrays.add(number)
+        indexes.setdefault(collection, []).append(table)
     names = connection.execute("SELECT name, durable FROM flow8_collections").fetchall()
     return Catalogue(
         version, {name: Collection(name, bool(durable), tuple(indexes.get(name, ()))) for name, durable in names}
@@ -154,7 +176,7 @@ def _create_index(connection: sqlite3.Connection, collection: str, index: Index)
         "INSERT INTO flow8_indexes (collection, keys, is_unique, expire_after_s) VALUES (?, ?, ?, ?) RETURNING number",
         (collection, json.dumps(index.keys), index.unique, index.expire_after_s),
     ).fetchall()[0][0]
-    table = IndexTable(number, index)
+    table = IndexTable(number, index, set())
     columns = ", ".join(f"{column} BLOB NOT NULL" for column in table.columns)
     order = ", ".join(
         f"{column} {'ASC' if direction > 0 else 'DESC'}"

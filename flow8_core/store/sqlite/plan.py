@@ -29,8 +29,8 @@ class Statement(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """`main` and, for an index, `multikey`. `rest` is what rows of `main` must still be asked; `ordered`: they come as
-    sorted."""
+    """`main` and, for an index that has met arrays, `multikey`. `rest` is what rows of `main` must still be asked;
+    `ordered`: they come as sorted."""
 
     main: Statement
     multikey: Statement | None
@@ -107,9 +107,10 @@ def _id_order(sort: Sort) -> tuple[bool, str]:
 def _by_index(collection: Collection, index: IndexTable, terms: _Terms, order: str | None, matcher: Matcher) -> Plan:
     joined = f"{index.table} AS i CROSS JOIN {collection.table} AS d ON d.row = i.row"
     main = Statement(f"{joined} WHERE {' AND '.join(['i.m = 0', *terms.where])}", order or "", tuple(terms.parameters))
-    multikey = Statement(
-        f"{joined} WHERE {' AND '.join(['i.m = 1', *terms.wide_where])}", "", tuple(terms.wide_parameters)
-    )
+    multikey = None
+    if index.has_arrays:
+        where = " AND ".join(["i.m = 1", *terms.wide_where])
+        multikey = Statement(f"{joined} WHERE {where}", "", tuple(terms.wide_parameters))
     return Plan(main, multikey, order is not None, matcher.without(terms.settled))
 
 

@@ -71,7 +71,10 @@ def insert(connection: sqlite3.Connection, collection: Collection, document: Map
             (keys.encode(document["_id"]), body),
         ).lastrowid
         for index in collection.indexes:
-            for entry in index.entries(document):
+            entries = index.entries(document)
+            if entries[0][0]:
+                index.meet_array(connection)
+            for entry in entries:
                 connection.execute(index.insert_sql, (*entry, row))
     except sqlite3.IntegrityError:
         raise _duplicate(collection) from None
@@ -129,9 +132,11 @@ def _move(
     """Change a document's entries in an index."""
     if before == after:
         return
-    if len(before) == len(after) == 1:
+    if len(before) == len(after) == 1 and not after[0][0]:
         connection.execute(index.move_sql, (*after[0], *before[0], row))
         return
+    if after[0][0]:
+        index.meet_array(connection)
     connection.executemany(index.delete_sql, [(*entry, row) for entry in before if entry not in after])
     connection.executemany(index.insert_sql, [(*entry, row) for entry in after if entry not in before])
 

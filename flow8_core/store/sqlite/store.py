@@ -14,11 +14,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from flow8_core.clock import Clock, to_millis
+from flow8_core.clock import Clock
 from flow8_core.store.base import Document, DuplicateKey, Filter, Index, Insert, Op, Sort, Update
 from flow8_core.store.dialect import keys
 from flow8_core.store.dialect.documents import check_collection, checked_body, decode
-from flow8_core.store.dialect.matching import check_limit, compile_filter, compile_sort
+from flow8_core.store.dialect.matching import Matcher, check_limit, compile_filter, compile_sort
 from flow8_core.store.dialect.paths import project, split
 from flow8_core.store.dialect.updating import Change, compile_update
 from flow8_core.store.sqlite import catalogue, rows
@@ -48,7 +48,7 @@ class SqliteStore:
             transaction.create(collection, indexes, durable=durable)
 
     def now(self) -> datetime:
-        return to_millis(self._clock.now())
+        return self._clock.now()
 
     def insert(self, collection: str, document: Mapping[str, Any]) -> None:
         body = checked_body(document)
@@ -71,8 +71,7 @@ class SqliteStore:
         matcher, paths = compile_filter(filter), [split(path) for path in fields]
         compile_sort(sort)
         check_limit(limit)
-        with self._reading(collection) as (connection, known):
-            found = rows.select(connection, known, matcher, sort, limit) if known else []
+        found = self._select(collection, matcher, sort, limit)
         return [project(document, paths) for _, document in found] if paths else [document for _, document in found]
 
     def update(
@@ -109,6 +108,21 @@ class SqliteStore:
 
     def close(self) -> None:
         self._database.close()
+
+    def _select(self, name: str, matcher: Matcher, sort: Sort, limit: int) -> list[rows.Row]:
+        """The documents of one snapshot, which one statement is by itself: then nothing has to be begun and ended."""
+        seen = self._catalogue
+        known = seen.collections.get(name)
+        if known is not None and not known.has_arrays:
+            with self._database.reading(snapshot=False) as connection:
+                try:
+                    found = rows.select(connection, known, matcher, sort, limit)
+                    if matcher.one is not None or seen.version == catalogue.version_of(connection):
+                        return found
+                except sqlite3.OperationalError:
+                    pass  # an index was dropped meanwhile; or it happens again below
+        with self._reading(name) as (connection, known):
+            return rows.select(connection, known, matcher, sort, limit) if known else []
 
     @contextmanager
     def _reading(self, name: str) -> Iterator[tuple[sqlite3.Connection, Collection | None]]:
