@@ -4,6 +4,8 @@ broker goes, the worker lives on."""
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from queue import Empty
 from typing import Any
 
@@ -16,13 +18,26 @@ log = logging.getLogger("flow8.messages")
 
 
 class QoS(redis.QoS):
-    """Counts the messages in hand, as many as may be."""
+    """Counts the messages in hand, which may be so many and no more.
+
+    Kombu goes on counting a message whose acknowledgement found the broker gone. With no other to be taken, the worker
+    would never look into a queue again, nor find out that its connection is lost.
+    """
 
     def ack(self, delivery_tag: str) -> None:
-        """Kombu goes on counting a message whose acknowledgement found the broker gone. With none left to take, the
-        worker would never look into a queue again, nor find out that its connection is lost."""
-        try:
+        """Done with."""
+        with self._counted_no_more(delivery_tag):
             super().ack(delivery_tag)  # type: ignore[no-untyped-call]
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # kombu's signature
+        """Given back, or dropped."""
+        with self._counted_no_more(delivery_tag):
+            super().reject(delivery_tag, requeue=requeue)  # type: ignore[no-untyped-call]
+
+    @contextmanager
+    def _counted_no_more(self, delivery_tag: str) -> Iterator[None]:
+        try:
+            yield
         except self.channel.connection_errors:
             self._quick_ack(delivery_tag)
             raise

@@ -16,6 +16,7 @@ from bson import ObjectId
 from flow8_lab.client import Lab
 from tests.counterparts.chaos import ChaosProxy
 from tests.counterparts.redis import RedisServer
+from tests.environment import rounds
 from tests.flows.deployment import BUSY, Deployment, deploy
 from tests.processes import until
 
@@ -71,7 +72,7 @@ def test_what_a_killed_worker_had_in_flight_is_done_by_another_within_seconds(un
     assert time.monotonic() - killed_at < WITHIN_S
 
 
-def test_a_pool_process_that_dies_alone_is_replaced_and_its_step_recovered(embedded: Deployment) -> None:
+def test_a_pool_process_that_dies_alone_costs_its_step_an_attempt_and_the_worker_nothing(embedded: Deployment) -> None:
     embedded.lab.fault("web", "delay", answer_delay_ms=60_000)
     worker = embedded.start_worker(processes_=2)
     play_id = embedded.submit(flow(get(embedded)))
@@ -136,6 +137,29 @@ def test_a_broker_that_is_killed_and_comes_back_loses_no_step_and_doubles_none(
         assert time.monotonic() - started < WITHIN_S
         assert {play["status"] for play in ended} == {"DONE"}
         assert lab.effects("slack")["count"] == 20
+        assert worker.process.poll() is None
+    finally:
+        deployment.close()
+
+
+@pytest.mark.proof
+def test_connections_to_the_broker_that_are_cut_again_and_again_wedge_no_worker(
+    tmp_path: Path, lab: Lab, redis_url: str, chaos: Callable[[str], ChaosProxy]
+) -> None:
+    proxy = chaos(urlsplit(redis_url).netloc)
+    store = f"sqlite:///{tmp_path / 'flow8.db'}"
+    deployment = deploy(tmp_path, lab, store=store, broker=f"redis://{proxy.address}/0", worker=BUSY)
+    try:
+        deployment.connect("slack")
+        worker = deployment.start_worker(processes_=2)
+        for round_ in range(rounds(20, short=5)):
+            plays = [deployment.submit(flow(SLACK)) for _ in range(4)]
+            proxy.cut()
+
+            ended = [deployment.wait(play_id) for play_id in plays]
+
+            assert {play["status"] for play in ended} == {"DONE"}
+            assert lab.effects("slack")["count"] == 4 * (round_ + 1)
         assert worker.process.poll() is None
     finally:
         deployment.close()
