@@ -12,7 +12,7 @@ canonical JSON.
                   lost?, retries?, parks?, output? | output_ref?, error?, started_at?, finished_at?}}
     rev, write_id                                  compare-and-set, and settling a write whose answer was lost
     due_at? until? queue? lane? rank? waiting_for? rotate_at? owners?         heads, recomputed at each write
-    (a play that is over keeps `queue: ""` of them)
+    (a play that is over keeps `queue: ""` of them; one that waits for several links names them all in `waiting_for`)
 
 **step_runs** `{_id: "<play>:<step>:<n>", company_id, play_id, step, n, status, output?, error?, ...}`: one attempt,
 never changed, inserted before the transition that names it. It counts only if the play's step has `landed: n`.

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from bson import ObjectId
+
 from flow8_runtime.definition import Flow
 from flow8_runtime.documents import Play
 from flow8_runtime.states import LEASED, LIVE_PLAYS, READY, ROTATE_AFTER
 
 HEADS = ("due_at", "until", "queue", "lane", "rank", "waiting_for", "rotate_at", "owners")
+SEVERAL = "several"  # begins the head of a play that waits for more than one thing
 OVER = ""  # the queue of a play that is over: a live one without a head is thereby found at once
 
 
@@ -26,13 +29,28 @@ def headed(play: Play, flow: Flow) -> Play:
     if untils:
         play["until"] = min(untils)
         play["owners"] = sorted({steps[name]["owner"] for name in names if steps[name]["status"] in LEASED})
-    waiting = [steps[name]["waiting_for"] for name in names if "waiting_for" in steps[name]]
+    waiting = {steps[name]["waiting_for"] for name in names if "waiting_for" in steps[name]}
     if waiting:
-        play["waiting_for"] = min(waiting)
+        play["waiting_for"] = _waiting_head(play["company_id"], waiting)
     due = [name for name in names if steps[name]["status"] in READY]
     if due:
         _set_due_heads(play, flow, due)
     return play
+
+
+def waited_for(head: str) -> tuple[str, ...]:
+    """What a play with this `waiting_for` waits for, each as its steps say it."""
+    return tuple(head.split(" ")[1:]) if head.startswith(f"{SEVERAL}:") else (head,)
+
+
+def several(company_id: ObjectId) -> dict[str, str]:
+    """The condition on `waiting_for` of a company's plays that wait for more than one thing."""
+    return {"$gte": f"{SEVERAL}:{company_id} ", "$lt": f"{SEVERAL}:{company_id}!"}
+
+
+def _waiting_head(company_id: ObjectId, waiting: set[str]) -> str:
+    """One text, and no list: an index over lists cannot be walked from each value to the next."""
+    return min(waiting) if len(waiting) == 1 else " ".join([f"{SEVERAL}:{company_id}", *sorted(waiting)])
 
 
 def _set_due_heads(play: Play, flow: Flow, due: list[str]) -> None:

@@ -28,16 +28,16 @@ from flow8_runtime.expressions import Scope
 from flow8_runtime.landing import Lander
 from flow8_runtime.notation import Limits
 from flow8_runtime.outputs import Outputs, states
-from flow8_runtime.plays import Apply, Change, Plays, each, readable
+from flow8_runtime.plays import Apply, Change, Plays, each
 from flow8_runtime.states import READY
 from flow8_runtime.throttles import Throttles
+from flow8_runtime.waits import Waits
 
 __all__ = ["Cancellation", "Claim", "Landing", "Ledger", "Outcome"]
 
 ARGS_LIMITS = Limits(depth=32, nodes=50_000, size=256 * 1024)
 PREVIOUS_LIMITS = Limits(depth=64, nodes=200_000, size=4 * 1024 * 1024)
 FLOWS_KEPT = 1024
-RELEASED_AT_ONCE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,7 @@ class Ledger:
         self._flows_lock = threading.Lock()
         self.throttles = throttles or Throttles(store)
         self.plays = Plays(store)
+        self.waits = Waits(store, self.plays, self.flow)
         self.candidates = Candidates(store, rng or random.Random())  # noqa: S311  # spreads claimers, guards nothing
         self._claiming = Claiming(self.flow, self.plays, self.candidates, self.throttles)
         self._lander = Lander(self.flow, self.plays, self._claiming)
@@ -251,27 +252,11 @@ class Ledger:
 
     def release(self, link_id: str, *, company_id: ObjectId) -> int:
         """Queue the steps that wait for a link, after its reconnection. Returns how many plays had any."""
-        waiting_for = f"link:{link_id}"
-        wanted = {"waiting_for": waiting_for, "company_id": company_id}
-        released = 0
-        while plays := self._store.find(PLAYS, wanted, limit=RELEASED_AT_ONCE):
-            now = self.now()
-            changes = [
-                Change(play, self._releasing(play, waiting_for, now)) for play in plays if readable(play, self.flow)
-            ]
-            done = sum(play is not None for play in self.plays.commit(changes))
-            released += done
-            if not done:
-                break
-        return released
+        return self.waits.release(f"link:{link_id}", company_id=company_id, now=self.now)
 
     def origin(self, play_id: ObjectId) -> Play | None:
         """The play, for answering whoever sent it; its `origin` says who that is."""
         return self.plays.read(play_id)
-
-    def _releasing(self, play: Play, waiting_for: str, now: datetime) -> Apply:
-        flow = self.flow(play["definition"])
-        return lambda play: transitions.release(play, flow, waiting_for, now=now)
 
     def _change_claims(self, claims: Sequence[Claim], transition: Callable[[Play, Flow, Claim], Play]) -> None:
         groups: dict[ObjectId, list[Claim]] = {}

@@ -112,7 +112,7 @@ class WorkerProcess:
         """One sweep: take back what the dead left, release what waited, wake whoever has something due."""
         platform = self.platform
         owners = Owners(platform.store, self.settings.home)
-        report = Sweep(platform.ledger, platform.store, dead=owners.dead, link_active=self._link_active).run()
+        report = Sweep(platform.ledger, platform.store, dead=owners.dead, link_settled=self._link_settled).run()
         owners.bury()
         self.answers.tell_all(report.finished)
         for queue in report.due:
@@ -161,9 +161,10 @@ class WorkerProcess:
             log=get_logger("flow8.step"),
         )
 
-    def _link_active(self, company_id: ObjectId, link_id: str) -> bool:
+    def _link_settled(self, company_id: ObjectId, link_id: str) -> bool:
+        """Whether what waits for a link should run: it works, or it is revoked or gone, and then they must fail."""
         link = self.platform.links(company_id).find(link_id)
-        return link is not None and link.status == "active"
+        return link is None or link.status in ("active", "revoked")
 
     def _every(self, pause_s: float, *works: Callable[[], None]) -> threading.Thread:
         """A thread that does this again and again, whatever happens to store or broker."""

@@ -1,8 +1,9 @@
 """The pass that finds what nobody speaks for any more. Everything by compare-and-set: several at once are harmless.
 
 (1) leases that are over, and owners that are dead -> lease end; an attempt that had written its row is landed instead.
-(2) steps whose link has become active -> queued. (3) a head that nobody takes -> behind the next lane of its play.
-(4) what is due -> wake. (5) a play without any head that is not over -> recomputed and reported: there must be none.
+(2) steps whose link works again, or is gone for good -> queued. (3) a head that nobody takes -> behind the next lane
+of its play. (4) what is due -> wake. (5) a play without any head that is not over -> recomputed and reported: there
+must be none.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class SweepReport:
 
 
 class Sweep:
-    """One sweep. `dead(owner)` says whether an owner is known to be dead, `link_active(company_id, link_id)` whether a
-    link can be used."""
+    """One sweep. `dead(owner)` says whether an owner is known to be dead, `link_settled(company_id, link_id)` whether
+    waiting for a link has an end: it can be used, or never will be."""
 
     def __init__(
         self,
@@ -55,12 +56,12 @@ class Sweep:
         store: Store,
         *,
         dead: Callable[[str], bool] = lambda _: False,
-        link_active: Callable[[ObjectId, str], bool] = lambda _company, _link: False,
+        link_settled: Callable[[ObjectId, str], bool] = lambda _company, _link: False,
     ) -> None:
         self._ledger = ledger
         self._store = store
         self._dead = dead
-        self._link_active = link_active
+        self._link_settled = link_settled
 
     def run(self) -> SweepReport:
         """One pass. Raises `StoreUnavailable`."""
@@ -91,19 +92,11 @@ class Sweep:
             )
 
     def _release(self, report: SweepReport) -> None:
-        """(2) One seek for each link that is waited for, however many plays wait for it."""
-        last = ""
-        while True:
-            beyond = {"waiting_for": {"$gt": last}}
-            found = self._store.find(
-                PLAYS, beyond, sort=[("waiting_for", 1)], limit=1, fields=("waiting_for", "company_id")
-            )
-            if not found:
-                return
-            last = found[0]["waiting_for"]
-            kind, _, link_id = last.partition(":")
-            if kind == "link" and self._link_active(found[0]["company_id"], link_id):
-                report.released += self._ledger.release(link_id, company_id=found[0]["company_id"])
+        """(2)"""
+        for company_id, waiting_for in list(self._ledger.waits.each()):
+            kind, _, link_id = waiting_for.partition(":")
+            if kind == "link" and self._link_settled(company_id, link_id):
+                report.released += self._ledger.release(link_id, company_id=company_id)
 
     def _rotate(self, report: SweepReport, now: datetime) -> None:
         """(3)"""

@@ -25,6 +25,7 @@ EXCEPTIONS = {
     "flow8_runtime/process.py": "whose turn it is to sweep",
     "flow8_runtime/sweep.py": "the sweep",
     "flow8_runtime/throttles.py": "a credential's patience, by its name",
+    "flow8_runtime/waits.py": "what is waited for, for the sweep; what concerns one link names its company",
 }
 
 

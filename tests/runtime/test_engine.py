@@ -136,7 +136,7 @@ def test_a_play_whose_definition_is_gone_does_not_end_the_sweep(ledger: Ledger, 
         watched.update(PLAYS, {"_id": orphan}, {"$set": {"rotate_at": watched.now(), **fields}})
     forget(ledger, watched, orphan)
 
-    report = Sweep(ledger, watched, dead=lambda _: True, link_active=lambda _company, _link: True).run()
+    report = Sweep(ledger, watched, dead=lambda _: True, link_settled=lambda _company, _link: True).run()
 
     assert report.requeued == 1
     assert report.due == {"default"}

@@ -49,7 +49,7 @@ def sweep(
     dead: tuple[str, ...] = (),
     active: Callable[[ObjectId, str], bool] = lambda _company, _link: False,
 ) -> SweepReport:
-    return Sweep(ledger, watched, dead=lambda owner: owner in dead, link_active=active).run()
+    return Sweep(ledger, watched, dead=lambda owner: owner in dead, link_settled=active).run()
 
 
 def begin(ledger: Ledger, owner: str = "w1", *, effect: Effect = Effect.ONCE) -> Claim:
@@ -249,6 +249,24 @@ def test_an_active_link_releases_what_waits_for_it_and_only_that(ledger: Ledger,
         "1": {"parked"},
         "2": {"queued"},
     }
+
+
+def test_a_play_that_waits_for_several_links_is_released_by_any_of_them(ledger: Ledger, watched: Watched) -> None:
+    plays = [submit(ledger, parallel("a", "b")) for _ in range(3)]
+    claims = ledger.claim(6, owner="w1")
+    ledger.land([outcome(c, "parked", waiting_for=f"link:{c.step}") for c in claims], owner="w1")
+    asked: list[str] = []
+
+    def settled(_company: ObjectId, link_id: str) -> bool:
+        asked.append(link_id)
+        return link_id == "b"
+
+    report = sweep(ledger, watched, active=settled)
+
+    assert (asked, report.released) == (["a", "b"], 3)
+    assert [statuses(ledger, play) for play in plays] == [{"a": "parked", "b": "queued"}] * 3
+    assert sweep(ledger, watched, active=lambda _company, link_id: link_id == "a").released == 3
+    assert [statuses(ledger, play) for play in plays] == [{"a": "queued", "b": "queued"}] * 3
 
 
 def test_a_step_that_waits_for_a_link_looks_by_itself_after_a_while(ledger: Ledger, watched: Watched) -> None:

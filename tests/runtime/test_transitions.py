@@ -404,7 +404,7 @@ def test_a_step_that_waits_for_a_link_is_released_by_it_and_looks_by_itself_now_
     machine = Machine(parallel("a", "b"))
     machine.run("a", "parked", error=DOWN, waiting_for="link:1")
     machine.run("b", "parked", error=DOWN, waiting_for="link:2")
-    assert machine.play["waiting_for"] == "link:1"
+    assert heads.waited_for(machine.play["waiting_for"]) == ("link:1", "link:2")
     assert START < machine.play["due_at"] < START + timedelta(hours=1)
 
     machine.play = transitions.release(machine.play, machine.flow, "link:1", now=machine.now)
