@@ -17,6 +17,7 @@ from credentials import grants, link_accounts
 from credentials.audit import Audit, Origin
 from credentials.grants import COLLECTION, MAIN, USER
 from credentials.link import Granted, Link, Status
+from credentials.link_notes import LATEST, TOLD, noted
 from credentials.providers.provider import Provider
 from credentials.vault import Vault
 from flow8_core.errors import Conflict, Flow8Error, NotFound, StoreUnavailable
@@ -30,6 +31,9 @@ INDEXES = (
     Index((("company_id", 1), ("created_at", -1))),
     Index((("status", 1), ("refresh_at", 1))),
     Index((("token_expiry", 1),)),
+    Index(((LATEST, 1),)),  # what somebody must be told
+    Index((("status", 1), (TOLD, 1))),  # and which of it is no longer so
+    Index(((USER.field(TOLD), 1),)),
 )
 
 # what a list reads: no envelope
@@ -111,7 +115,9 @@ class Links:
     def update_status(self, link: Link, status: Status, reason: str | None = None) -> Link:
         """Set a link's status, for the generation that was seen: a link that was reconnected since keeps its own.
         Raises `Conflict` in that case, and `NotFound` where the link is gone."""
-        changes = {"status": status, "status_reason": reason, "updated_at": self._store.now()}
+        now = self._store.now()
+        changes = {"status": status, "status_reason": reason, "updated_at": now}
+        changes |= noted(link, status, reason=reason, now=now)
         before = {"status": link.status, "status_reason": link.status_reason}
         after = {"status": status, "status_reason": reason}
         return self._audited(

@@ -19,6 +19,7 @@ from bson import ObjectId
 
 from credentials import grants
 from credentials.grants import COLLECTION, MAIN, USER, GrantPath
+from credentials.link_notes import noted
 from credentials.links import Link
 from credentials.providers.provider import Provider
 from credentials.token_reply import Reply, Tokens
@@ -156,7 +157,7 @@ class Claims:
     def bury(self, claim: Claim, reason: str) -> Link | None:
         """Mark the grant as needing a reconnect, if the claim is still ours; None where it is not. The tokens stay: a
         holder who was stopped may still land better ones."""
-        fields = {"updated_at": self._store.now(), **_status(claim.path, "needs_reconnect", reason)}
+        fields = self._needs_reconnect(claim.link, claim.path, reason)
         document = self._store.update(
             COLLECTION, self._owned(claim), {"$set": fields, "$unset": {claim.path.field("refresh"): ""}}
         )
@@ -164,9 +165,14 @@ class Claims:
 
     def expire(self, link: Link, path: GrantPath, reason: str) -> Link | None:
         """Mark a grant that nothing can renew, if it is still the generation that was seen."""
-        fields = {"updated_at": self._store.now(), **_status(path, "needs_reconnect", reason)}
+        fields = self._needs_reconnect(link, path, reason)
         document = self._store.update(COLLECTION, self._spent(link, path), {"$set": fields})
         return None if document is None else Link(document, self._vault)
+
+    def _needs_reconnect(self, link: Link, path: GrantPath, reason: str) -> dict[str, Any]:
+        now, status = self._store.now(), "needs_reconnect"
+        note = noted(link, status, reason=reason, path=path, now=now)
+        return {"updated_at": now, **_status(path, status, reason), **note}
 
     def _insist(self, claim: Claim, update: Mapping[str, Any]) -> Document | None:
         """Write on the spent generation, again and again while the store is away and the lease lasts."""
