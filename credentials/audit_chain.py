@@ -54,9 +54,10 @@ class Chain:
         """The event as it follows `last`. Its `_id` follows from company and number, so that of two writers which both
         saw the same `last` only one can insert."""
         number = last["seq"] + 1 if last else 1
-        document = {"_id": self._id(number), **event, "seq": number, "kid": self._vault.kid}
+        kid = self._vault.kid
+        document = {"_id": self._id(number), **event, "seq": number, "kid": kid}
         digest = digest_after(str(last.get("chain_digest")) if last else _START, document)
-        return {**document, "chain_digest": digest, "chain": self._mac(digest, self._vault.kid)}
+        return {**document, "chain_digest": digest, "chain": self._mac(digest, kid)}
 
     def verify(self, events: Iterable[Document], anchor: Head | None) -> Verification:
         """Walk all events, in the order of their numbers."""

@@ -7,13 +7,13 @@ fit refuses to start, for it would make new credentials that the others cannot r
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nacl.exceptions import CryptoError
 from nacl.secret import SecretBox
 
-from credentials import kdf
+from credentials import kdf, sealed
 from flow8_core.errors import InternalError, StoreUnavailable
 from flow8_core.store import DuplicateKey, Index
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 COLLECTION = "keyring"
 # Two processes with different keys that start on an empty database at once: the ordinal lets only one of them be first.
 INDEXES = (Index((("ordinal", 1),), unique=True),)
-SEALED_COLLECTIONS = ("db_links", "component_configs")
 
 _CONSTANT = b"flow8 key check"
 _SAMPLE = 20  # documents a collection
@@ -35,11 +34,20 @@ class KeyMismatch(InternalError):
     """A key of this process is wrong, or one that the database still needs is missing. Nothing was written."""
 
 
-def verify(keyring: Keyring, store: Store) -> None:
+Unable = Callable[[str], Sequence[str]]  # the living processes that cannot read with a key
+
+
+def nobody(_: str) -> Sequence[str]:
+    """`Unable` where nobody is known."""
+    return ()
+
+
+def verify(keyring: Keyring, store: Store, *, unable: Unable = nobody) -> None:
     """`Keyring.verify`: raises `KeyMismatch`, or leaves a document for each key that may write."""
     for _ in range(_ATTEMPTS):
         rows = store.find(COLLECTION, {}, sort=[("ordinal", 1)])
         _compare(keyring, rows)
+        _refuse_too_early(keyring, rows, unable)
         _compare_sealed_fields(keyring, store, first_start=not rows)
         try:
             _record(keyring, store, rows)
@@ -62,6 +70,25 @@ def _compare(keyring: Keyring, rows: list[Document]) -> None:
             raise KeyMismatch(f"ENC_KEY_SECRET gives key {key.kid}, which was retired; use the one that followed it.")
 
 
+def _refuse_too_early(keyring: Keyring, rows: list[Document], unable: Unable) -> None:
+    """Readers first: what the first process writes with a new key, the others must be able to read."""
+    others = [row for row in rows if row["_id"] != keyring.primary.kid and row.get("active_since")]
+    if not others or any(row["_id"] == keyring.primary.kid and row.get("active_since") for row in rows):
+        return
+    blind = unable(keyring.primary.kid)
+    if blind:
+        raise KeyMismatch(too_early(keyring.primary.kid, blind))
+
+
+def too_early(kid: str, blind: Sequence[str]) -> str:
+    """What to say where living processes cannot read with a key that is to write."""
+    named = ", ".join(blind[:3]) + (", ..." if len(blind) > 3 else "")
+    return (
+        f"Key {kid} cannot write yet: {len(blind)} living worker processes cannot read with it ({named}). Give all "
+        "processes its secret as ENC_KEY_SECRET_NEXT, restart them, and try again."
+    )
+
+
 def _missing(keyring: Keyring, row: Document) -> str:
     text = (
         f"This database holds credentials sealed with key {row['_id']}, which this process does not have: "
@@ -77,9 +104,9 @@ def _missing(keyring: Keyring, row: Document) -> str:
 def _compare_sealed_fields(keyring: Keyring, store: Store, *, first_start: bool) -> None:
     """What was sealed before any check value was written, or by an older server, must open as well."""
     tried = opened = 0
-    for collection in SEALED_COLLECTIONS:
+    for collection in (each.collection for each in sealed.SEALED):
         for document in store.find(collection, {}, limit=_SAMPLE) if first_start or keyring.unbound else ():
-            for envelope in _envelopes(document):
+            for _, envelope in sealed.envelopes(document):
                 kid = envelope.get("kid")
                 if first_start and kid is not None and kid not in keyring.keys:
                     raise KeyMismatch(
@@ -139,13 +166,3 @@ def _opens_raw(key: bytes, envelope: Mapping[str, Any]) -> bytes | None:
         return SecretBox(key).decrypt(ciphertext, nonce)
     except (KeyError, TypeError, ValueError, CryptoError):
         return None
-
-
-def _envelopes(value: object, depth: int = 5) -> Iterator[Mapping[str, Any]]:
-    if not isinstance(value, Mapping) or depth == 0:
-        return
-    if value.get("encrypted") is True:
-        yield value
-        return
-    for inner in value.values():
-        yield from _envelopes(inner, depth - 1)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pydantic import BaseModel, ConfigDict
 
 from credentials import check_values, kdf
+from credentials.check_values import Unable, nobody
 from credentials.kdf import Profile
 from flow8_core import redaction
 from flow8_core.errors import ValidationFailed
@@ -77,7 +78,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Keyring:
-    """`primary` writes; all of `keys` (kid -> key) read; `unbound` are the older server's, its current one first."""
+    """`primary` writes; all of `keys` (kid -> key) read; `unbound` are the older server's, in the order of `keys`."""
 
     primary: Key
     keys: Mapping[str, Key]
@@ -112,13 +113,18 @@ class Keyring:
             write_unbound=bool(settings.unbound and settings.unbound.write),
         )
 
-    def verify(self, store: Store) -> None:
+    def unbound_of(self, kid: str) -> Key:
+        """The older server's key that was derived from the same secret as the key `kid`."""
+        return self.unbound[list(self.keys).index(kid)]
+
+    def verify(self, store: Store, *, unable: Unable = nobody) -> None:
         """Compare this ring with what the database was sealed with, and record a key that is new to it.
 
-        Raises `KeyMismatch`, having written nothing, where a key is wrong or missing. Call it at every start, before
-        anything is sealed.
+        `unable` names the living processes that cannot read with a key: before it writes for the first time there must
+        be none. Raises `KeyMismatch`, having written nothing, where a key is wrong, missing or too early. Call it at
+        every start, before anything is sealed.
         """
-        check_values.verify(self, store)
+        check_values.verify(self, store, unable=unable)
 
 
 def _secret(name: str, environ: Mapping[str, str]) -> str:

@@ -9,7 +9,7 @@ so.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -17,7 +17,8 @@ from bson import ObjectId
 from nacl.exceptions import CryptoError
 from nacl.secret import SecretBox
 
-from credentials.keyring import Keyring
+from credentials import sealed
+from credentials.keyring import Key, Keyring
 from flow8_core.errors import InternalError
 from flow8_core.secret import Secret
 
@@ -34,7 +35,8 @@ class EnvelopeRejected(InternalError):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a sealed field lives. `field` is its dotted path within the document, e.g. `config.api_key`."""
+    """Where a sealed field lives. `field` is its dotted path within the document, e.g. `config.api_key`: a rotation
+    finds it there."""
 
     collection: str
     id: ObjectId
@@ -43,15 +45,19 @@ class Place:
 
 
 class Vault:
-    """Seals and opens with the keys of one `Keyring`. Safe to share between threads, and across a fork."""
+    """Seals and opens with the keys of one `Keyring`. Safe to share between threads, and across a fork.
 
-    def __init__(self, keyring: Keyring) -> None:
+    `writer` says which key of the ring seals now (`key_rows.Writer`); the ring's primary one unless given.
+    """
+
+    def __init__(self, keyring: Keyring, writer: Callable[[], Key] | None = None) -> None:
         self._keyring = keyring
+        self._writer = writer or (lambda: keyring.primary)
 
     @property
     def kid(self) -> str:
-        """The key that seals."""
-        return self._keyring.primary.kid
+        """The key that seals now; it may be another one in the next moment, so take it once for one purpose."""
+        return self._writer().kid
 
     def knows(self, kid: str) -> bool:
         """Whether this process has that key."""
@@ -59,7 +65,12 @@ class Vault:
 
     def seal(self, place: Place, secret: Secret | str) -> dict[str, Any]:
         """The envelope to store at `place`. Raises `EnvelopeRejected` for what no envelope can hold: more than
-        `MAX_BYTES`, or text that is not Unicode."""
+        `MAX_BYTES`, or text that is not Unicode; `InternalError` for a collection that `sealed` does not list."""
+        if place.collection not in sealed.COLLECTIONS:
+            raise InternalError(
+                f"Nothing can be sealed in {place.collection}: list it in credentials/sealed.py, for rotations re-seal "
+                "what is listed there."
+            )
         try:
             plain = (secret.reveal() if isinstance(secret, Secret) else secret).encode()
             context = _context(place)
@@ -69,10 +80,7 @@ class Vault:
             _reject(place)
         if isinstance(secret, str):
             Secret(secret)  # known to the log redaction from here on
-        if self._keyring.write_unbound:
-            return {"encrypted": True, **_sealed(self._keyring.unbound[0].raw(), plain)}
-        key = self._keyring.primary
-        return {"encrypted": True, "v": VERSION, "kid": key.kid, **_sealed(key.subkey(_PERSON, context), plain)}
+        return self._sealed(context, plain)
 
     def open(self, place: Place, envelope: Mapping[str, Any]) -> Secret:
         """The secret that was sealed at `place`. Raises `EnvelopeRejected` for everything else."""
@@ -81,10 +89,34 @@ class Vault:
         except (TypeError, ValueError, KeyError, AttributeError, CryptoError):
             _reject(place)
 
+    def resealed(self, place: Place, envelope: Mapping[str, Any]) -> dict[str, Any]:
+        """The same secret at the same place, sealed with the key that seals now. Raises `EnvelopeRejected`."""
+        try:
+            return self._sealed(_context(place), self._opened(place, envelope))
+        except (TypeError, ValueError, KeyError, AttributeError, CryptoError):
+            _reject(place)
+
+    def kid_of(self, envelope: Mapping[str, Any]) -> str | None:
+        """The key that an envelope is sealed with, by what it says; one of the old form says nothing, and is tried.
+        None where no key of this process opens that, or where it is no envelope."""
+        if envelope.keys() != _UNBOUND:
+            kid = envelope.get("kid")
+            return kid if isinstance(kid, str) else None
+        try:
+            nonce, ciphertext = _decoded(envelope["nonce"]), _decoded(envelope["ciphertext"])
+            return self._unbound_key(nonce, ciphertext)[0]
+        except (TypeError, ValueError):
+            return None
+
+    def outdated(self, envelope: Mapping[str, Any]) -> bool:
+        """Whether a rotation has something to do here: another key, or the old form where that is not to be written."""
+        old_form = envelope.keys() == _UNBOUND and not self._keyring.write_unbound
+        return old_form or self.kid_of(envelope) != self.kid
+
     def mac(self, purpose: str, data: bytes, *, kid: str | None = None) -> bytes:
         """32 bytes of keyed BLAKE2b over `data`, apart from those of any other purpose: chains, fingerprints, hashes of
         one-time values. With the key that seals, or the one named. Raises `KeyError` for a key that is not here."""
-        key = self._keyring.primary if kid is None else self._keyring.keys[kid]
+        key = self._writer() if kid is None else self._keyring.keys[kid]
         return key.subkey(b"flow8-mac", _joined(purpose.encode(), data))
 
     def _opened(self, place: Place, envelope: Mapping[str, Any]) -> bytes:
@@ -93,17 +125,24 @@ class Vault:
             raise ValueError
         nonce, ciphertext = _decoded(envelope["nonce"]), _decoded(envelope["ciphertext"])
         if names == _UNBOUND:
-            return self._opened_unbound(nonce, ciphertext)
+            return self._unbound_key(nonce, ciphertext)[1]
         version = envelope["v"]
         if names != _BOUND or not isinstance(version, int) or isinstance(version, bool) or version != VERSION:
             raise ValueError
         key = self._keyring.keys[envelope["kid"]]
         return SecretBox(key.subkey(_PERSON, _context(place))).decrypt(ciphertext, nonce)
 
-    def _opened_unbound(self, nonce: bytes, ciphertext: bytes) -> bytes:
-        for key in self._keyring.unbound:
+    def _sealed(self, context: bytes, plain: bytes) -> dict[str, Any]:
+        key = self._writer()
+        if self._keyring.write_unbound:
+            return {"encrypted": True, **_sealed(self._keyring.unbound_of(key.kid).raw(), plain)}
+        return {"encrypted": True, "v": VERSION, "kid": key.kid, **_sealed(key.subkey(_PERSON, context), plain)}
+
+    def _unbound_key(self, nonce: bytes, ciphertext: bytes) -> tuple[str, bytes]:
+        """The key that opens an envelope of the old form, and what is in it. Raises `ValueError`."""
+        for kid, key in zip(self._keyring.keys, self._keyring.unbound, strict=False):
             try:
-                return SecretBox(key.raw()).decrypt(ciphertext, nonce)
+                return kid, SecretBox(key.raw()).decrypt(ciphertext, nonce)
             except CryptoError:
                 continue
         raise ValueError
