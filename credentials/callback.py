@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from credentials.providers.provider import Provider
-from flow8_core.errors import AccessDenied, ValidationFailed
+from flow8_core.errors import AccessDenied, ValidationFailed, VendorBadResponse
 
 _STATE = re.compile(r"[A-Za-z0-9_-]{43}")
 _CODE = re.compile(r"[\x20-\x7e]{1,4096}")
@@ -50,3 +50,15 @@ def check_issuer(provider: Provider, issuer: str | None) -> None:
             f"The answer does not come from the server that {provider.title} was connected to; connect again.",
             service=provider.service,
         )
+
+
+def brought(provider: Provider, given: Mapping[str, str]) -> dict[str, str]:
+    """What only the callback says of the account (QuickBooks: which company). Raises `VendorBadResponse` where it is
+    missing or has another form: without it the link would be of no use."""
+    for name, pattern in provider.callback_metadata.items():
+        if not re.fullmatch(pattern, given.get(name, "")):
+            raise VendorBadResponse(
+                f"The answer of {provider.title} holds no {name} that makes sense; connect again.",
+                service=provider.service,
+            )
+    return {name: given[name] for name in provider.callback_metadata}

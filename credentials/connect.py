@@ -15,7 +15,7 @@ from typing import Any
 from bson import ObjectId
 
 from credentials import token_reply
-from credentials.callback import check_issuer, read_query
+from credentials.callback import brought, check_issuer, read_query
 from credentials.identity import Account, identify
 from credentials.links import Granted, Link, Links
 from credentials.oauth import client_for, timely
@@ -58,12 +58,13 @@ class Begun:
 
 @dataclass(frozen=True)
 class _Visit:
-    """A callback whose state was consumed; `given` is its query."""
+    """A callback whose state was consumed; `given` is its query, `brought` what only that says of the account."""
 
     state: State
     provider: Provider
     deadline: Deadline
     given: Mapping[str, str]
+    brought: Mapping[str, str]
     issued_at: datetime
 
 
@@ -105,8 +106,9 @@ class Connect:
     ) -> Begun:
         """Where to send the browser.
 
-        Asked for are the application's scopes (or the service's usual ones) and `scopes`; with `link_id`, which
-        reconnects that link of the user's, also those that it has. `browser` is a value that only this browser's
+        Asked for are `scopes`, those that the configuration names (or the service's usual ones where nobody names any)
+        and what says whose account it is; with `link_id`, which reconnects that link of the user's, also those that it
+        has. `browser` is a value that only this browser's
         session knows: the callback must then bring the same.
 
         Raises `ValidationFailed` for an unknown service, `ProviderMisconfigured` without an application, `NotFound` for
@@ -114,10 +116,9 @@ class Connect:
         """
         deadline = Deadline.after(PREPARE_S, self._clock)
         provider = self._providers.endpoints(service, egress=self._egress, deadline=deadline)
-        app = provider.registered()
         link = self._reconnected(link_id, service, company_id, user_id)
         held = link.document.get("scopes") or () if link else ()
-        asked = provider.scopes.union(app.scopes or provider.default_scopes, scopes, held)
+        asked = provider.asked(scopes, held)
         state, redirect_uri = self._states.new(), self.redirect_uri(service)
         authorization = client_for(provider, self._egress, deadline).authorize(
             scopes=asked, redirect_uri=redirect_uri, state=state
@@ -157,7 +158,7 @@ class Connect:
         check_issuer(provider, given.get("iss"))
         if "error" in given:
             raise callback_error(provider, given["error"])
-        visit = _Visit(state, provider, deadline, given, issued_at=self._store.now())
+        visit = _Visit(state, provider, deadline, given, brought=brought(provider, given), issued_at=self._store.now())
         reply = self._exchanged(visit)
         crashpoints.visit(EXCHANGED)
         granted = self._granted(visit, reply)
@@ -208,7 +209,6 @@ class Connect:
                 f"{provider.title} gave no usable access token; connect again.", service=provider.service
             )
         account = self._account(visit, fields, tokens)
-        brought = {name: visit.given[name] for name in provider.callback_metadata if name in visit.given}
         return Granted(
             tokens=tokens,
             user_tokens=user_tokens,
@@ -218,7 +218,7 @@ class Connect:
             provider_user_id=account.user_id,
             provider_account=account.account,
             email=account.email,
-            metadata={**account.metadata, **brought},
+            metadata={**account.metadata, **({"site": provider.site} if provider.site else {})},
         )
 
     def _account(self, visit: _Visit, fields: Mapping[str, Any], tokens: Tokens) -> Account:
@@ -227,6 +227,7 @@ class Connect:
                 visit.provider,
                 fields,
                 tokens.access_token,
+                callback=visit.brought,
                 nonce=visit.state.intent.nonce,
                 egress=self._egress,
                 deadline=visit.deadline,

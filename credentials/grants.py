@@ -150,7 +150,8 @@ def written(
     had_refresh_token: bool,
 ) -> dict[str, Any]:
     """The `$set` of new tokens: everything but the generation. A refresh token that is not given leaves the old one."""
-    life = lifetime(tokens, provider, refreshable=had_refresh_token or tokens.refresh_token is not None)
+    refreshable = had_refresh_token or tokens.refresh_token is not None
+    life = lifetime(tokens, provider, refreshable=refreshable)
     expiry = None if life is None else issued_at + timedelta(seconds=life)
 
     def sealed(field: str, secret: Secret) -> dict[str, Any]:
@@ -170,6 +171,13 @@ def written(
         fields["scopes"] = list(tokens.scopes)
     if tokens.grant_lifetime_s is not None:
         fields["grant_expires_at"] = issued_at + timedelta(seconds=tokens.grant_lifetime_s)
-    if provider.idle_s is not None:
-        fields["grant_idle_at"] = issued_at + timedelta(seconds=provider.idle_s)
+    idle_s = tokens.idle_s or provider.idle_s
+    if idle_s is not None and refreshable:
+        fields["grant_idle_at"] = issued_at + timedelta(seconds=idle_s)
     return {path.field(name): value for name, value in fields.items()}
+
+
+def begun(provider: Provider, tokens: Tokens, issued_at: datetime) -> dict[str, Any]:
+    """The `$set` of a grant's own end, which a connect begins anew: as the reply says, else as the provider's rule."""
+    lifetime_s = tokens.grant_lifetime_s or provider.grant_lifetime_s
+    return {"grant_expires_at": None if lifetime_s is None else issued_at + timedelta(seconds=lifetime_s)}

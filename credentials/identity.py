@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from credentials.oauth import MAX_REPLY_BYTES
+from credentials.providers.places import filled_from
 from credentials.providers.provider import Identity, Provider, at_path
 from flow8_core.clock import Deadline
 from flow8_core.egress import Egress, Hosts
@@ -39,11 +40,12 @@ def identify(
     reply: Mapping[str, Any],
     access_token: Secret,
     *,
+    callback: Mapping[str, str],
     nonce: str | None,
     egress: Egress,
     deadline: Deadline,
 ) -> Account:
-    """Whose tokens these are.
+    """Whose tokens these are; `callback` is what the callback's query says of that.
 
     Raises `AccessDenied` where the ID token answers another request (nonce) or names another subject than userinfo, and
     what the userinfo call raises if without it nobody knows whose tokens these are.
@@ -53,11 +55,11 @@ def identify(
         raise AccessDenied(
             f"The answer of {provider.title} belongs to another request; connect again.", service=provider.service
         )
-    sources: dict[str, Any] = {"reply": reply, "id_token": id_token}
+    sources: dict[str, Any] = {"reply": reply, "id_token": id_token, "callback": callback}
     rules = provider.identity
     if provider.userinfo_url and not (_first(sources, rules.user_id) and _first(sources, rules.email)):
         try:
-            sources["userinfo"] = _userinfo(provider, access_token, egress, deadline)
+            sources["userinfo"] = _userinfo(provider, _account(rules, sources), access_token, egress, deadline)
         except Flow8Error:
             if not _first(sources, rules.user_id):
                 raise
@@ -77,8 +79,10 @@ def claims(id_token: Any) -> Mapping[str, Any]:
     return parsed if isinstance(parsed, dict) else {}
 
 
-def _userinfo(provider: Provider, access_token: Secret, egress: Egress, deadline: Deadline) -> Mapping[str, Any]:
-    url = provider.userinfo_url or ""
+def _userinfo(
+    provider: Provider, known: Account, access_token: Secret, egress: Egress, deadline: Deadline
+) -> Mapping[str, Any]:
+    url = filled_from(provider.userinfo_url or "", known.metadata) or ""
     response = egress.send(
         "GET",
         url,

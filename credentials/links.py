@@ -201,6 +201,7 @@ class Links:
                     vault=self._vault,
                     had_refresh_token=existing is not None and existing.grant(path).refreshable,
                 )
+        fields |= grants.begun(provider, granted.tokens, granted.issued_at)
         if granted.expires_at is not None:
             fields["token_expiry"] = granted.expires_at
             fields["refresh_at"] = grants.refresh_at(granted.expires_at, fields["lifetime_s"], provider.refresh_lead_s)

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import logging
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, urlencode
 
 from credentials.plain_http import real, shown, take_back
 from credentials.providers.provider import Provider
@@ -177,6 +178,7 @@ class StandardClient:
             raise ReplyTaken(Reply(response.status_code, dict(response.headers), response.content))
 
         session.hooks["response"] = [take]
+        session.headers.update(self._provider.token_headers)
         take_back(session, self._provider.token_url)
         return session
 
@@ -204,25 +206,22 @@ def give_back(provider: Provider, token: Secret, egress: Egress, deadline: Deadl
     For tokens that nobody will use: a failure is logged and told by the result, never raised.
     """
     revocation = provider.revocation
-    if revocation is None or provider.app is None:
+    if revocation is None or not revocation.url or provider.app is None:
         return False
-    app = provider.app
-    body = b""
-    if revocation.style == "bearer":
-        authorization = Secret(f"Bearer {token.reveal()}")
-    else:
-        secret = app.client_secret.reveal() if app.client_secret else ""
-        pair = f"{quote_plus(app.client_id)}:{quote_plus(secret)}"
-        authorization = Secret("Basic " + base64.b64encode(pair.encode()).decode())
-        body = f"token={quote_plus(token.reveal())}".encode()
+    credentials, form = _signed_in(provider, token)
+    fields = {"token": token.reveal(), **form} if revocation.body != "empty" else {}
+    as_json = revocation.body == "json"
     try:
         response = egress.send(
             "POST",
             revocation.url,
-            headers={"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"},
-            body=body,
+            headers={
+                "Content-Type": "application/json" if as_json else "application/x-www-form-urlencoded",
+                "Accept": "application/json",
+            },
+            body=json.dumps(fields).encode() if as_json else urlencode(fields).encode(),
             deadline=deadline,
-            credentials={"Authorization": authorization},
+            credentials=credentials,
             hosts=Hosts.of_url(revocation.url),
             max_bytes=MAX_REPLY_BYTES,
         )
@@ -230,3 +229,17 @@ def give_back(provider: Provider, token: Secret, egress: Egress, deadline: Deadl
         _log.warning("a token of %s could not be revoked: %s", provider.service, error.code)
         return False
     return response.status == 200
+
+
+def _signed_in(provider: Provider, token: Secret) -> tuple[dict[str, Secret], dict[str, str]]:
+    """What a revocation signs in with: (headers, fields of its form)."""
+    app, auth = provider.registered(), provider.revocation.auth if provider.revocation else "none"
+    if auth == "bearer":
+        return {"Authorization": Secret(f"Bearer {token.reveal()}")}, {}
+    if auth == "none":
+        return {}, {}
+    secret = app.client_secret.reveal() if app.client_secret else ""
+    if provider.client_auth == "post" or not secret:
+        return {}, {"client_id": app.client_id} | ({"client_secret": secret} if secret else {})
+    pair = f"{quote_plus(app.client_id)}:{quote_plus(secret)}"
+    return {"Authorization": Secret("Basic " + base64.b64encode(pair.encode()).decode())}, {}

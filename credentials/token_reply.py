@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -35,13 +35,15 @@ class Reply:
 @dataclass(frozen=True)
 class Tokens:
     """One grant's tokens. `refresh_token` None: the reply gave none, or an empty one. `scopes` None: it said nothing.
-    `lifetime_s` is the access token's, None where it does not end."""
+    `lifetime_s` is the access token's, None where it does not end or the reply does not say; `idle_s` and
+    `grant_lifetime_s` are what is left of the grant itself, where the reply says that."""
 
     access_token: Secret
     refresh_token: Secret | None = None
     lifetime_s: int | None = None
     scopes: tuple[str, ...] | None = None
     grant_lifetime_s: int | None = None
+    idle_s: int | None = None
 
 
 def document(reply: Reply) -> dict[str, Any]:
@@ -81,8 +83,13 @@ def _tokens(provider: Provider, fields: Mapping[str, Any]) -> Tokens | None:
         refresh_token=_token(fields.get("refresh_token")),
         lifetime_s=seconds(fields.get("expires_in")),
         scopes=provider.scopes.listed(fields.get("scope")),
-        grant_lifetime_s=seconds(fields.get("refresh_token_expires_in")),
+        grant_lifetime_s=_first_of(fields, provider.grant_lifetime_fields),
+        idle_s=_first_of(fields, provider.idle_fields),
     )
+
+
+def _first_of(fields: Mapping[str, Any], names: Iterable[str]) -> int | None:
+    return next((found for name in names if (found := seconds(fields.get(name))) is not None), None)
 
 
 def seconds(value: Any) -> int | None:

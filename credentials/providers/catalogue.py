@@ -9,23 +9,21 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
-from urllib.parse import urljoin, urlsplit
+from typing import Any
 
 from credentials.providers import custom
 from credentials.providers.discovery import Discovery
-from credentials.providers.provider import App, Certificate, Provider, Revocation
+from credentials.providers.places import moved, place_faults
+from credentials.providers.provider import App, Certificate, Provider
 from credentials.providers.settings import OAuthApp, ServiceSettings
 from flow8_core.clock import Deadline
-from flow8_core.egress import Egress, Hosts
+from flow8_core.egress import Egress
 from flow8_core.errors import ValidationFailed
 from flow8_core.secret import Secret
 
 # one data file each, found by name: a test compares this with the folder
 BUILT_IN: Mapping[str, str] = MappingProxyType(
-    {
-        "microsoft": "credentials.providers.microsoft",
-        "slack": "credentials.providers.slack",
-    }
+    {name: f"credentials.providers.{name}" for name in ("bexio", "clio", "google", "microsoft", "quickbooks", "slack")}
 )
 ENTRY_POINTS = "flow8.providers"
 _SERVICE_NAME = re.compile(r"^[a-z][a-z0-9_-]{0,62}$")
@@ -71,8 +69,8 @@ class Providers:
             if app is None:
                 raise self._unknown(service)
             declared = custom.declare(service, app)
-        bound = _moved(declared, self._services.get(service, ServiceSettings()), tenant=app.tenant if app else "common")
-        return replace(bound, app=_app(app)) if app else bound
+        bound = moved(declared, self._services.get(service, ServiceSettings()), tenant=app.tenant if app else "common")
+        return replace(bound, app=_app(app), **_own_settings(app)) if app else bound
 
     def _faults(self, name: str) -> list[tuple[str, str]]:
         section = "oauth2" if name in self._oauth2 else "services"
@@ -90,8 +88,8 @@ class Providers:
                 (f"oauth2.{name}.{f}", f"{name} is a known service; see services.{name}") for f in sorted(set_here)
             ]
         settings = self._services.get(name)
-        if settings is not None and settings.authority and (declared is None or declared.authority is None):
-            found.append((f"services.{name}.authority", "this service has no authority; set its URLs one by one"))
+        if settings is not None and declared is not None:
+            found += [(f"services.{name}.{key}", message) for key, message in place_faults(declared, settings)]
         return found
 
     def _unknown(self, service: str) -> ValidationFailed:
@@ -119,36 +117,9 @@ def _installed() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
 
 
-def _moved(provider: Provider, to: ServiceSettings, *, tenant: str) -> Provider:
-    """The provider with the addresses that the configuration names, and no placeholder left in any."""
-    base_url = to.base_url or provider.base_url
-    if not base_url.endswith("/"):
-        base_url += "/"
-    authority = (to.authority or provider.authority or "").rstrip("/")
-
-    def filled(url: str) -> str:
-        return url.replace("{authority}", authority).replace("{tenant}", tenant)
-
-    revoke_url = to.revoke_url or (provider.revocation.url if provider.revocation else None)
-    userinfo_url = to.userinfo_url or provider.userinfo_url
-    return replace(
-        provider,
-        authority=authority or None,
-        authorize_url=filled(to.authorize_url or provider.authorize_url),
-        token_url=filled(to.token_url or provider.token_url),
-        base_url=base_url,
-        api_hosts=_hosts(provider, to),
-        userinfo_url=urljoin(base_url, filled(userinfo_url)) if userinfo_url else None,
-        revocation=replace(provider.revocation or Revocation(url=""), url=filled(revoke_url)) if revoke_url else None,
-    )
-
-
-def _hosts(provider: Provider, to: ServiceSettings) -> Hosts:
-    if to.api_hosts:
-        return Hosts.of(*to.api_hosts)
-    if to.base_url and urlsplit(to.base_url).netloc != urlsplit(provider.base_url).netloc:
-        return Hosts.of_url(to.base_url)
-    return provider.api_hosts
+def _own_settings(app: OAuthApp) -> dict[str, Any]:
+    """What an entry of a known service says otherwise than its declaration."""
+    return {name: getattr(app, name) for name in custom.ANY_SERVER_FIELDS if name in app.model_fields_set}
 
 
 def _app(app: OAuthApp) -> App:

@@ -8,6 +8,9 @@ from credentials.providers.settings import OAuthApp
 from flow8_core.egress import Hosts
 from flow8_core.errors import ValidationFailed
 
+# what may be said of a known service as well, and then replaces what is declared of it
+ANY_SERVER_FIELDS = ("client_auth", "grant_lifetime_s")
+
 # what a known service has of its own, so that its entry may not set it
 OWN_SERVER_FIELDS = (
     "title",
@@ -21,7 +24,6 @@ OWN_SERVER_FIELDS = (
     "authorize_params",
     "scope_separator",
     "pkce",
-    "client_auth",
     "replay",
     "grace_s",
     "lifetime_s",
@@ -89,4 +91,5 @@ def declare(name: str, app: OAuthApp) -> Provider:
         lifetime_s=app.lifetime_s,
         refresh_lead_s=app.refresh_lead_s,
         idle_s=app.idle_s,
+        grant_lifetime_s=app.grant_lifetime_s,
     )

@@ -10,13 +10,14 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from credentials.providers.provider import ClientAuth, Provider, Revocation
+from credentials.providers.provider import ClientAuth, IdToken, Provider, Revocation
 from credentials.providers.settings import LOOPBACK
 from flow8_core.clock import Deadline
 from flow8_core.egress import Egress
-from flow8_core.errors import ProviderMisconfigured, ProviderUnavailable, VendorBadResponse
+from flow8_core.errors import ExecutionTimeout, ProviderMisconfigured, ProviderUnavailable, VendorBadResponse
 
 KEPT_S = 24 * 3600.0
+CALL_S = 5.0
 _MAX_BYTES = 256 * 1024
 
 
@@ -37,7 +38,12 @@ class Discovery:
         known = self._known.get(provider.service)
         if known is not None and known[0] > deadline.clock.monotonic():
             return known[1]
-        completed = _completed(provider, _document(provider, egress, deadline))
+        try:
+            completed = _completed(provider, _document(provider, egress, deadline.capped(CALL_S)))
+        except (ProviderUnavailable, VendorBadResponse, ExecutionTimeout):
+            if known is None:
+                raise
+            return known[1]  # yesterday's endpoints: a refresh must not fail because a document cannot be had
         self._known[provider.service] = (deadline.clock.monotonic() + KEPT_S, completed)
         return completed
 
@@ -68,15 +74,20 @@ def _completed(provider: Provider, document: Mapping[str, Any]) -> Provider:
             f"write oauth2.{provider.service}.issuer exactly as the server does.",
             service=provider.service,
         )
-    revoke_url = _address(document, "revocation_endpoint")
+    revocation, userinfo_url = provider.revocation, provider.userinfo_url or _address(document, "userinfo_endpoint")
+    revoke_url, jwks_url = _address(document, "revocation_endpoint"), _address(document, "jwks_uri")
+    if revoke_url and not (revocation and revocation.url):
+        revocation = replace(revocation or Revocation(url=""), url=revoke_url)
     return replace(
         provider,
         authorize_url=provider.authorize_url or _endpoint(provider, document, "authorization_endpoint"),
         token_url=provider.token_url or _endpoint(provider, document, "token_endpoint"),
-        userinfo_url=provider.userinfo_url or _address(document, "userinfo_endpoint"),
-        revocation=provider.revocation or (Revocation(url=revoke_url) if revoke_url else None),
+        userinfo_url=userinfo_url,
+        revocation=revocation if revocation and revocation.url else None,
+        id_token=provider.id_token or (IdToken(jwks_url=jwks_url, issuer=document["issuer"]) if jwks_url else None),
         client_auth=_client_auth(provider.client_auth, document.get("token_endpoint_auth_methods_supported")),
-        issuer_in_callback=document.get("authorization_response_iss_parameter_supported") is True,
+        issuer_in_callback=provider.issuer_in_callback
+        or document.get("authorization_response_iss_parameter_supported") is True,
     )
 
 

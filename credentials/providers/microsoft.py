@@ -1,25 +1,28 @@
 """Microsoft Entra ID and Graph, in all its clouds. Source: https://learn.microsoft.com/entra/identity-platform.
 
-Refresh tokens roll: each use gives a new one and leaves the old one good, for 90 days without use. `{authority}` is the
-cloud's login host (`services.microsoft.authority`), `{tenant}` comes from `oauth2.microsoft.tenant`. There is no way to
-give a token back.
+Refresh tokens roll: each use gives a new one and leaves the old one good, for 90 days without use. Its sites are the
+sovereign clouds, whose applications and tokens are their own; `{tenant}` comes from `oauth2.microsoft.tenant`. There is
+no way to give a token back.
 """
 
 from __future__ import annotations
 
-from credentials.providers.provider import ErrorTable, Identity, Probe, Provider, Verdict
+from credentials.providers.provider import ErrorTable, Identity, IdToken, Probe, Provider, Verdict
 from credentials.providers.scopes import ScopeRules
-from flow8_core.egress import Hosts
 
-GRAPH_HOSTS = (
-    "graph.microsoft.com",
-    "graph.microsoft.us",
-    "dod-graph.microsoft.us",
-    "microsoftgraph.chinacloudapi.cn",
-    "graph.svc.sovcloud.fr",
-    "graph.svc.sovcloud.de",
-    "graph.svc.sovcloud.sg",
-)
+SITES = {
+    "global": {"login": "https://login.microsoftonline.com", "graph": "https://graph.microsoft.com"},
+    "us_gov_l4": {"login": "https://login.microsoftonline.us", "graph": "https://graph.microsoft.us"},
+    "us_gov_l5": {"login": "https://login.microsoftonline.us", "graph": "https://dod-graph.microsoft.us"},
+    "china": {
+        "login": "https://login.partner.microsoftonline.cn",
+        "graph": "https://microsoftgraph.chinacloudapi.cn",
+    },
+    "bleu_fr": {"login": "https://login.sovcloud-identity.fr", "graph": "https://graph.svc.sovcloud.fr"},
+    "delos_de": {"login": "https://login.sovcloud-identity.de", "graph": "https://graph.svc.sovcloud.de"},
+    "govsg": {"login": "https://login.sovcloud-identity.sg", "graph": "https://graph.svc.sovcloud.sg"},
+}
+GRAPH_HOSTS = tuple(site["graph"].removeprefix("https://") for site in SITES.values())
 
 # msal asks for these by itself, and refuses them from us
 SIGN_IN_SCOPES = frozenset({"openid", "profile", "offline_access"})
@@ -32,11 +35,12 @@ def _codes(verdict: Verdict, *numbers: int) -> dict[str, Verdict]:
 PROVIDER = Provider(
     service="microsoft",
     title="Microsoft 365",
-    authority="https://login.microsoftonline.com",
+    sites=SITES,
+    authority="{login}",
     authorize_url="{authority}/{tenant}/oauth2/v2.0/authorize",
     token_url="{authority}/{tenant}/oauth2/v2.0/token",  # noqa: S106 - an address
-    base_url="https://graph.microsoft.com/v1.0/",
-    api_hosts=Hosts.of("graph.microsoft.com"),
+    base_url="{graph}/v1.0/",
+    id_token=IdToken(jwks_url="{authority}/common/discovery/v2.0/keys", issuer="{authority}/{tid}/v2.0"),
     userinfo_url="/oidc/userinfo",
     probe=Probe(method="GET", path="/oidc/userinfo", user=("sub",)),
     token_client="msal",  # noqa: S106 - a library
@@ -47,8 +51,10 @@ PROVIDER = Provider(
         ignore_case=True,
         reserved=SIGN_IN_SCOPES | {"email"},
         qualified_at=frozenset(GRAPH_HOSTS[1:]),
+        implied_endings={".ReadWrite": ".Read"},
     ),
-    default_scopes=("openid", "profile", "email", "offline_access", "User.Read"),
+    base_scopes=("openid", "profile", "email", "offline_access"),
+    default_scopes=("User.Read",),
     authorize_params={"prompt": "select_account"},
     identity=Identity(
         user_id=("id_token.oid", "userinfo.sub"),
@@ -107,6 +113,7 @@ PROVIDER = Provider(
             },
         ),
     ),
+    rotation="always",
     replay="reusable",
     lifetime_s=3600,
     idle_s=90 * 24 * 3600,

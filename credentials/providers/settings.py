@@ -59,6 +59,8 @@ class OAuthApp(BaseModel):
     user_scopes: tuple[Scope, ...] = ()
     tenant: str = Field(default="common", pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$")
     auto_create_users: bool = False
+    client_auth: ClientAuth = "basic"
+    grant_lifetime_s: int | None = Field(default=None, ge=3600, le=100 * 365 * 24 * 3600)
 
     title: Text | None = None
     issuer: WebUrl | None = None
@@ -71,7 +73,6 @@ class OAuthApp(BaseModel):
     authorize_params: dict[str, str] = Field(default_factory=dict)
     scope_separator: str = Field(default=" ", pattern=r"^[ ,]$")
     pkce: bool = True
-    client_auth: ClientAuth = "basic"
     replay: Replay = "single_use"
     grace_s: int = Field(default=0, ge=0, le=3600)
     lifetime_s: int = Field(default=3600, ge=60, le=365 * 24 * 3600)
@@ -86,14 +87,18 @@ class OAuthApp(BaseModel):
 
 
 class ServiceSettings(BaseModel):
-    """One entry of `services`: other addresses for a known service (sovereign cloud, sandbox, laboratory).
+    """One entry of `services`: where a known service is (region, sandbox, sovereign cloud, laboratory).
 
-    `api_hosts` follows from `base_url` unless given. `authority` is the login host of services that have one.
+    `site` is one of those that the service has; single addresses beat it. `api_hosts` follows from `base_url` unless
+    given. `authority` is the login host of services that have one. `issuer` is what the answer of another
+    `authorize_url` names itself, and where endpoints are discovered that are not given.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    site: Text | None = None
     base_url: WebUrl | None = None
+    issuer: WebUrl | None = None
     authorize_url: WebUrl | None = None
     token_url: WebUrl | None = None
     revoke_url: WebUrl | None = None

@@ -18,7 +18,14 @@ PROVIDER = Provider(
     token_url="https://slack.com/api/oauth.v2.access",  # noqa: S106 - an address
     base_url="https://slack.com/api/",
     api_hosts=Hosts.of("slack.com"),
-    revocation=Revocation(url="https://slack.com/api/auth.revoke", style="bearer"),
+    revocation=Revocation(
+        url="https://slack.com/api/auth.revoke",
+        auth="bearer",
+        body="empty",
+        tokens=("refresh_token", "access_token"),  # each call ends only the token that it presents
+        shared_by="account",  # without rotation all links of a workspace hold the same bot token
+        gone=frozenset({"token_revoked", "token_expired", "invalid_auth", "not_authed", "account_inactive"}),
+    ),
     probe=Probe(method="POST", path="auth.test", user=("user_id",), scopes_header="X-OAuth-Scopes"),
     pkce=False,
     scopes=ScopeRules(separator=","),
@@ -83,6 +90,7 @@ PROVIDER = Provider(
             },
         ),
     ),
+    rotation="always",
     replay="single_use",
     lifetime_s=43200,
 )

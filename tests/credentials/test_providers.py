@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from credentials.providers import catalogue
 from credentials.providers.catalogue import BUILT_IN, Providers
+from credentials.providers.places import filled_from
 from credentials.providers.provider import STANDARD_ERRORS, Provider
 from credentials.providers.settings import OAuthApp, ServiceSettings
 from credentials.token_errors import callback_error, refusal, retry_after
@@ -46,7 +47,7 @@ def app(**more: Any) -> OAuthApp:
 
 
 def provider(service: str, **settings: str) -> Provider:
-    apps = {"slack": app(), "microsoft": app(), "acme": OAuthApp.model_validate(ACME)}
+    apps = {**{name: app() for name in BUILT_IN}, "acme": OAuthApp.model_validate(ACME)}
     services = {service: ServiceSettings.model_validate(settings)} if settings else {}
     return Providers(apps, services).get(service)
 
@@ -60,10 +61,14 @@ def test_every_provider_is_whole(service: str) -> None:
 
     assert found.service == service
     assert found.title
-    urls = [found.authorize_url, found.token_url, found.base_url]
-    urls += [url for url in (found.userinfo_url, found.revocation and found.revocation.url) if url]
-    for url in urls:
-        assert re.fullmatch(r"https://[a-z0-9.-]+/[^{}]*", url), url
+    # what an issuer discovers is not declared
+    assert (found.authorize_url and found.token_url) or found.issuer
+    urls = [found.authorize_url, found.token_url, found.base_url, found.userinfo_url]
+    urls += [found.revocation and found.revocation.url, found.id_token and found.id_token.jwks_url]
+    for url in filter(None, urls):
+        told = filled_from(url, dict.fromkeys(found.identity.metadata, "1"))
+        assert told is not None, url
+        assert re.fullmatch(r"https://[a-z0-9.-]+/[^{}]*", told), url
     assert found.api_hosts.covers(found.base_url)
     assert found.base_url.endswith("/")
     assert found.identity.user_id
@@ -123,7 +128,7 @@ def test_every_provider_takes_tokens_for_what_they_are(service: str) -> None:
     assert refusal(found, reply, phase="refresh", now=NOW) is None
     tokens = tokens_of_refresh(found, {"access_token": "at", "refresh_token": "rt", "scope": "a b,c"})
     assert tokens is not None
-    assert (tokens.access_token.reveal(), tokens.scopes) == ("at", ("a", "b", "c"))
+    assert (tokens.access_token.reveal(), tokens.scopes) == ("at", found.scopes.union("abc"))
 
 
 @pytest.mark.parametrize("service", EVERY)
