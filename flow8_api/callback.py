@@ -17,6 +17,7 @@ from credentials.callback import is_visit
 from credentials.links import Link
 from flow8_api.page import page
 from flow8_core.errors import Flow8Error, InternalError
+from flow8_runtime import connecting
 from flow8_runtime.platform import Platform
 
 router = APIRouter()
@@ -56,7 +57,7 @@ def connected(request: Request, service: str) -> Response:
 def _complete(request: Request, service: str | None) -> Link | Flow8Error:
     platform: Platform = request.app.state.platform
     try:
-        return platform.connect.complete(request.query_params.multi_items(), service=service)
+        return connecting.complete(platform, request.query_params.multi_items(), service=service)
     except Flow8Error as error:
         return error
     except Exception:

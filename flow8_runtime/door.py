@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import closing, suppress
+from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
-import redis
 from bson import ObjectId
 
-from flow8_core.errors import Flow8Error
-from flow8_runtime import broker
-from flow8_runtime.app import make_app, publish_wakeup
 from flow8_runtime.definition import Flow
 from flow8_runtime.platform import Foundation, Platform
-from flow8_runtime.wakeup import Wakeup
 
 FIRST_LOOK_S, LAST_LOOK_S = 0.002, 0.1
 
@@ -26,8 +21,6 @@ class Door:
 
     def __init__(self, platform: Platform) -> None:
         self.platform = platform
-        self._flags: redis.Redis | None = None
-        self._wakeup: Wakeup | None = None
 
     @classmethod
     def open(cls, environ: Mapping[str, str] | None = None) -> Door:
@@ -50,7 +43,7 @@ class Door:
         """
         flow = definition if isinstance(definition, Flow) else Flow.parse(definition)
         play = self.platform.ledger.submit(flow, args or {}, company_id=company_id, user_id=user_id, play_id=play_id)
-        self._ring({step.queue for step in flow.steps})
+        self.platform.bell.ring({step.queue for step in flow.steps})
         return play
 
     def wait(self, play_id: ObjectId, *, company_id: ObjectId, timeout: float = 300.0) -> dict[str, Any]:
@@ -67,34 +60,15 @@ class Door:
 
     def broker_dump(self) -> bytes:
         """All that lies in the broker now, as Redis serialises it: for looking whether a secret is in it."""
-        self._find_broker()
-        if self._flags is None:
+        self.platform.bell.find()
+        flags = self.platform.bell.flags
+        if flags is None:
             return b""
-        keys = list(self._flags.scan_iter(count=1000))
-        return b"".join(key + (self._flags.dump(key) or b"") for key in keys)
+        return b"".join(key + (flags.dump(key) or b"") for key in list(flags.scan_iter(count=1000)))
 
     def close(self) -> None:
         """Close the connections."""
-        if self._flags is not None:
-            self._flags.close()
         self.platform.close()
-
-    def _ring(self, queues: Iterable[str]) -> None:
-        """Wake workers. Without a broker there is none alive to wake; a worker looks into the ledger when it starts."""
-        wakeup = self._find_broker()
-        if wakeup is None:
-            return
-        with suppress(Flow8Error):  # the play is safe in the ledger; the sweep wakes a worker for it
-            for queue in queues:
-                wakeup.ring(queue)
-
-    def _find_broker(self) -> Wakeup | None:
-        """The broker's bell; looked for again until it is there."""
-        found = broker.find(self.platform.settings) if self._wakeup is None else None
-        if found is not None:
-            self._flags, app = found.flags(), make_app(found.url)
-            self._wakeup = Wakeup(self._flags, lambda queue: publish_wakeup(app, queue))
-        return self._wakeup
 
 
 def submit(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bson import ObjectId
 
@@ -35,6 +36,9 @@ from flow8_modules.clients import Clients
 from flow8_runtime import documents, embedded, owners, throttles
 from flow8_runtime.ledger import Ledger
 from flow8_runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from flow8_runtime.bell import Bell
 
 log = logging.getLogger("flow8.platform")
 
@@ -157,6 +161,15 @@ class Platform:
     @cached_property
     def ledger(self) -> Ledger:
         return Ledger(self.store, lease_s=self.settings.worker.lease_s)
+
+    @cached_property
+    def bell(self) -> Bell:
+        """Wakes workers; for what is no worker itself."""
+        from flow8_runtime.bell import Bell  # with Redis' client, which most commands need not load
+
+        bell = Bell(self.settings)
+        self._closers.append(bell.close)
+        return bell
 
     @cached_property
     def clients(self) -> Clients:

@@ -48,6 +48,7 @@ log = logging.getLogger("flow8.step")
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str)  # dumps() would make one each time
 
+LINK = "link:"  # before a link's id, where a credential or what is waited for is named
 PARK_BUSY_S = 1.0  # how soon a step looks again at a link that somebody else is refreshing
 DEADLINE_MARGIN_S = 10.0  # a `calling` mark outlives the call's deadline by this much
 
@@ -130,7 +131,8 @@ class _Attempt:
         """What a failure comes to: parked, to be repeated, of unknown outcome, or failed."""
         error.step = self._step.name
         if isinstance(error, InvalidGrant) and error.link_id and not self.called:
-            return self._outcome("parked", error=error, waiting_for=f"link:{error.link_id}")
+            waiting_for = f"{LINK}{error.link_id}"
+            return self._outcome("parked", error=error, waiting_for=waiting_for, credential=waiting_for)
         if isinstance(error, RefreshBusy | StoreUnavailable):  # of ours, and before the vendor did anything
             return self._outcome("parked", error=error, due_at=self._in(error.retry_after or PARK_BUSY_S))
         if isinstance(error, RateLimited):
@@ -164,11 +166,17 @@ class _Attempt:
         request = Request(
             company_id=self._claim.company_id,
             user_id=self._claim.user_id,
-            link_id=resolve(self._step.link_id, scope, path="input_mapping.link_id"),
+            link_id=resolve(self._step.link_id, scope, path="input_mapping.link_id") or self._link_before(),
             component_ids=resolve(dict(self._step.component_config_ids), scope, path="component_config_ids"),
             deadline=self._deadline,
         )
         return resolve_needs(needs, request, self._parts.resolver())
+
+    def _link_before(self) -> str | None:
+        """The link of the step's earlier attempts. A step stays with it: one that has waited for its link must not go
+        on as another account that was connected meanwhile."""
+        credential = self._claim.state.get("credential") or ""
+        return credential.removeprefix(LINK) if credential.startswith(LINK) else None
 
     def _mark_calling(self) -> bool:
         until = self._in(self._deadline.check("Preparing the step") + DEADLINE_MARGIN_S)
@@ -235,6 +243,7 @@ class _Attempt:
         due_at: datetime | None = None,
         waiting_for: str | None = None,
         throttle: tuple[str, datetime] | None = None,
+        credential: str | None = None,
         counts: bool = False,
     ) -> Outcome:
         return Outcome(
@@ -245,7 +254,7 @@ class _Attempt:
             due_at=due_at,
             waiting_for=waiting_for,
             throttle=throttle,
-            credential=self._credentials.name,
+            credential=credential or self._credentials.name,
             fingerprint=self._fingerprint,
             started_at=self._started_at,
             finished_at=self._now(),
