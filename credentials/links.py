@@ -112,6 +112,14 @@ class Links:
             "integration_shared", link.id, before, {"shared": shared}, lambda: self._updated(link, {"$set": changes})
         )
 
+    def note_health(
+        self, link_id: ObjectId, *, status: str, token_valid: bool | None, latency_ms: int | None, code: str | None
+    ) -> None:
+        """Remember how the last test of a link went; nothing where the link is gone."""
+        health = {"status": status, "token_valid": token_valid, "latency_ms": latency_ms, "code": code}
+        wanted = {"_id": link_id, "company_id": self._company_id}
+        self._store.update(COLLECTION, wanted, {"$set": {"last_health": {**health, "at": self._store.now()}}})
+
     def update_status(self, link: Link, status: Status, reason: str | None = None) -> Link:
         """Set a link's status, for the generation that was seen: a link that was reconnected since keeps its own.
         Raises `Conflict` in that case, and `NotFound` where the link is gone."""
