@@ -51,6 +51,7 @@ class Call:
     path: str
     form: dict[str, str]
     headers: dict[str, str]
+    body: str = ""
 
     @property
     def basic(self) -> tuple[str, str] | None:
@@ -93,6 +94,7 @@ class TokenServer:
         self.codes: dict[str, dict[str, Any]] = {}
         self.userinfo: dict[str, Any] = {"sub": "user-1", "email": "user@example.test", "name": "User One"}
         self.metadata: dict[str, Any] = {}
+        self.pages: dict[str, tuple[int, Any]] = {}  # what else it serves, by path
         self.revoked: list[str] = []
         self.before_answer: Callable[[], None] = lambda: None
 
@@ -145,7 +147,9 @@ class TokenServer:
             json.dumps(fields).encode() if scripted.body is None else scripted.body,
         )
 
-    def _routed(self, call: Call) -> tuple[int, dict[str, Any]]:
+    def _routed(self, call: Call) -> tuple[int, Any]:
+        if call.path in self.pages:
+            return self.pages[call.path]
         match call.path:
             case "/token":
                 return self._token(call.form)
@@ -216,7 +220,7 @@ def _handler(server: TokenServer) -> type[http.server.BaseHTTPRequestHandler]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             path = self.path.partition("?")[0]
             path = next((end for end in _ENDPOINTS if path.endswith(end)), path)
-            answer = server.answer(Call(path, form, headers))
+            answer = server.answer(Call(path, form, headers, body))
             if answer is None:
                 self.close_connection = True
                 with contextlib.suppress(OSError):
