@@ -22,9 +22,11 @@ from celery import Task, signals
 
 from flow8_runtime import app as names
 from flow8_runtime import tasks
-from flow8_runtime.app import make_app, step_queue
+from flow8_runtime.app import make_app
 from flow8_runtime.broker import find_or_start
 from flow8_runtime.process import WorkerProcess, start_or_end
+from flow8_runtime.queues import DRAIN, step_queue
+from flow8_runtime.wakeup import Wakeup
 
 foundation = laid().verified()
 broker = find_or_start(foundation.settings)
@@ -54,8 +56,9 @@ def start(**_: Any) -> None:
 def first_sweep(**_: Any) -> None:
     """A starting worker rings without looking at the flag: a killed one may have left it up with nobody to hear."""
     gc.enable()
-    for queue in queues:
-        names.publish_wakeup(app, queue)
+    with broker.flags() as flags:
+        for queue in queues:
+            Wakeup(flags).ring_anyway(queue)
 
 
 @signals.worker_shutting_down.connect
@@ -71,7 +74,7 @@ def end(**_: Any) -> None:
         _process.pop().close()
 
 
-@app.task(name=names.DRAIN, bind=True)
+@app.task(name=DRAIN, bind=True)
 def drain(self: Task, **_: Any) -> None:
     """The wake-up: something is due."""
     _process[0].drain(step_queue(self.request.delivery_info.get("routing_key")))

