@@ -117,7 +117,7 @@ class _Demo:
         settings = {
             "public_url": f"http://127.0.0.1:{_free_port()}",
             "home": str(self._folder / "home"),
-            "oauth2": lab.oauth2,
+            "oauth2": {name: lab.oauth2[name] for name in SCOPES},
             "services": {name: lab.services[name] for name in SCOPES},
             "egress": lab.egress,
         }

@@ -18,10 +18,10 @@ def lab(
     auto_approve: Annotated[bool, typer.Option("--auto-approve", help="Consent pages agree by themselves.")] = False,
     with_s3: Annotated[bool, typer.Option("--s3/--no-s3", help="Run a real S3 server (moto) beside it.")] = True,
     port_base: Annotated[
-        int, typer.Option("--port-base", min=0, max=65529, help="The first of six ports; 0 takes free ones.")
+        int, typer.Option("--port-base", min=0, max=65519, help="The first of seventeen ports; 0 takes free ones.")
     ] = 0,
 ) -> None:
-    """Run loopback Slack, Microsoft, a general web service and S3 until Ctrl-C.
+    """Run loopback Slack, Microsoft, Google, Clio, QuickBooks, Bexio, a general web service and S3 until Ctrl-C.
 
     With --json the first line says where they are; its parts `services`, `oauth2` and `egress` fit into flow8.yaml.
     """

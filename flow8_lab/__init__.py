@@ -1,4 +1,6 @@
-"""The laboratory: loopback Slack, Microsoft, a general HTTP vendor and S3, with their real rules and faults on demand.
+"""The laboratory: loopback vendors with their real rules, and faults on demand.
+
+Slack, Microsoft, Google, Clio, QuickBooks Online, Bexio, a general HTTP vendor and S3.
 
 It stands outside the floors and imports nothing of flow8's, so that it cannot share our mistakes. Start it with
 `python -m flow8_lab` (people) or `python -m flow8_lab --json` (machines); from Python, `flow8_lab.client.start()`

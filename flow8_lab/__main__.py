@@ -14,7 +14,7 @@ def main() -> None:
     """Read the options, serve, print the description."""
     parser = argparse.ArgumentParser(prog="flow8_lab", description="Loopback vendors with their real rules.")
     parser.add_argument("--json", action="store_true", help="print one JSON line, then serve")
-    parser.add_argument("--port-base", type=int, default=0, help="first of six ports (default: free ones)")
+    parser.add_argument("--port-base", type=int, default=0, help="first of seventeen ports (default: free ones)")
     parser.add_argument("--auto-approve", action="store_true", help="consent pages approve by themselves")
     parser.add_argument("--bucket", default="flow8-artifacts", help="S3 bucket that exists from the start")
     parser.add_argument("--s3", choices=["eager", "on-demand", "off"], default="eager", help="when to start S3")

@@ -19,13 +19,16 @@ from urllib.request import ProxyHandler, Request, build_opener
 class Lab:
     """A running laboratory, described by the JSON line that it printed.
 
-    `services`, `oauth2` and `egress` are as in that line; `ca_file` is a path; `pid` that of the process.
+    `services`, `oauth2`, `regions`, `oidc` and `egress` are as in that line; `ca_file` is a path; `pid` that of the
+    process.
     """
 
     def __init__(self, description: dict[str, Any], *, pid: int) -> None:
         self.description = description
         self.services: dict[str, dict[str, str]] = description["services"]
         self.oauth2: dict[str, dict[str, str]] = description["oauth2"]
+        self.regions: dict[str, dict[str, dict[str, str]]] = description["regions"]
+        self.oidc: dict[str, dict[str, str]] = description["oidc"]
         self.egress: dict[str, Any] = description["egress"]
         self.control_url: str = description["control_url"]
         self.ca_file: str = description["ca_file"]
@@ -58,7 +61,7 @@ class Lab:
         self.control("/faults", {"service": service, "kind": kind, "operation": operation, **details})
 
     def configure(self, service: str, **settings: Any) -> None:
-        """Change settings of a vendor: SlackSettings, MicrosoftSettings, WebSettings."""
+        """Change settings of a vendor: its own, `Conduct` where it has that, and `Quirks`."""
         self.control("/settings", {"service": service, **settings})
 
     def grant(self, service: str, **order: Any) -> dict[str, Any]:

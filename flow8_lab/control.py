@@ -28,7 +28,7 @@ from flow8_lab.effects import Journal
 from flow8_lab.faults import Fault, Faults
 from flow8_lab.http import Reply, Request, json_reply
 from flow8_lab.s3 import S3
-from flow8_lab.validate import BadControl, build
+from flow8_lab.validate import BadControl, build, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ class Control:
         return {}
 
     async def _show_settings(self, _: Call) -> Any:
-        return {name: asdict(vendor.settings) for name, vendor in self._vendors.items()}
+        return {name: shown(vendor.settings) for name, vendor in self._vendors.items()}
 
     async def _change_settings(self, call: Call) -> Any:
         changes = {name: value for name, value in call.body.items() if name != "service"}

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import secrets
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -65,26 +66,37 @@ class Codes:
 @dataclass(slots=True, eq=False)
 class Grant:
     """What one account allowed our application. `key` is what the vendor hangs it on (workspace, user); `held` are its
-    access tokens, but for those that a limit revoked."""
+    access tokens, but for those that a limit revoked; `began_at` is when it was first given.
+
+    Counted: `exchanges` of codes, `refreshes` that were honoured, `replays` of a spent refresh token that a grace let
+    through, and `reuses` of one that were refused."""
 
     key: str
     account: Mapping[str, str]
     scopes: set[str] = field(default_factory=set)
     revoked: bool = False
     held: list[Token] = field(default_factory=list)
+    began_at: float = 0.0
+    exchanges: int = 0
+    refreshes: int = 0
+    replays: int = 0
+    reuses: int = 0
 
 
 @dataclass(slots=True, eq=False)
 class Token:
-    """One access or refresh token. `expires_at` None: it does not expire. `spent_at`: when it was first exchanged."""
+    """One access or refresh token. `expires_at` None: it does not expire. `spent_at`: when it was first exchanged,
+    where that spends it. `presented`: how often it was shown to the token endpoint, honoured or not."""
 
     value: str
     kind: Literal["access", "refresh"]
     grant: Grant
     scopes: tuple[str, ...]
     expires_at: float | None
+    issued_at: float = 0.0
     revoked: bool = False
     spent_at: float | None = None
+    presented: int = 0
 
 
 class Tokens:
@@ -105,7 +117,7 @@ class Tokens:
     ) -> Token:
         """A new token of the grant."""
         expires_at = None if lifetime_s is None else self._clock() + lifetime_s
-        token = self._tokens[value] = Token(value, kind, grant, tuple(scopes), expires_at)
+        token = self._tokens[value] = Token(value, kind, grant, tuple(scopes), expires_at, self._clock())
         if kind == "access":
             grant.held.append(token)
         return token
@@ -137,13 +149,17 @@ class Tokens:
         token = self._tokens.get(value)
         if token is None or token.kind != "refresh":
             raise Refused("unknown")
+        token.presented += 1
         if token.revoked or token.grant.revoked:
             raise Refused("revoked")
         if token.expires_at is not None and self._clock() >= token.expires_at:
             raise Refused("expired")
         if token.spent_at is not None and self._clock() - token.spent_at >= grace_s:
+            token.grant.reuses += 1
             token.grant.revoked = token.grant.revoked or family
             raise Refused("spent")
+        token.grant.refreshes += 1
+        token.grant.replays += token.spent_at is not None
         if single_use and token.spent_at is None:
             token.spent_at = self._clock()
         return token
@@ -157,11 +173,17 @@ class Tokens:
 
 
 def describe_grants(grants: Mapping[str, Grant], tokens: Tokens) -> list[dict[str, Any]]:
-    """Each grant, with the number of its live tokens of each kind: never a token."""
-    live = [(token.grant, token.kind) for token in tokens.all() if tokens.live(token)]
+    """Each grant, with its counts and the number of its live tokens of each kind: never a token. `most_presented` is
+    how often the refresh token was shown that was shown most: 1 where each was used once, as it should be."""
+    live = Counter((id(token.grant), token.kind) for token in tokens.all() if tokens.live(token))
+    most: dict[int, int] = {}
+    for token in tokens.all():
+        most[id(token.grant)] = max(most.get(id(token.grant), 0), token.presented)
     return [
         {"key": key, "account": dict(grant.account), "scopes": sorted(grant.scopes), "revoked": grant.revoked}
-        | {kind: live.count((grant, kind)) for kind in ("access", "refresh")}
+        | {name: getattr(grant, name) for name in ("exchanges", "refreshes", "replays", "reuses")}
+        | {kind: live[id(grant), kind] for kind in ("access", "refresh")}
+        | {"most_presented": most.get(id(grant), 0)}
         for key, grant in grants.items()
     ]
 

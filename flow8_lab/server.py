@@ -14,21 +14,29 @@ from pathlib import Path
 from ssl import SSLContext
 from typing import Any
 
-from flow8_lab import certificates
+from flow8_lab import certificates, description
+from flow8_lab.bexio import Bexio
+from flow8_lab.clio import Clio
 from flow8_lab.clock import Clock
 from flow8_lab.control import Control
 from flow8_lab.effects import Journal
-from flow8_lab.entra import MicrosoftSettings
 from flow8_lab.faults import Faults
+from flow8_lab.google import Google
 from flow8_lab.http import App, Connection, Reply, Request, json_reply
 from flow8_lab.microsoft import Microsoft
 from flow8_lab.origin import Origin
+from flow8_lab.quickbooks import QuickBooks
 from flow8_lab.s3 import REGION, S3, Mode
 from flow8_lab.slack import Slack
-from flow8_lab.slack_installations import SlackSettings
+from flow8_lab.validate import build
 from flow8_lab.web import Web, WebSettings
 
-PORTS = ("slack", "login", "graph", "web", "s3", "control")
+# The first six stand where they always did; the later ones follow.
+PORTS = (
+    *("slack", "login", "graph", "web", "s3", "control"),
+    *("google", "googleapis", "clio_us", "clio_eu", "clio_ca", "clio_au"),
+    *("intuit", "quickbooks", "quickbooks_sandbox", "bexio", "bexio_api"),
+)
 PR_SET_PDEATHSIG = 1
 
 
@@ -54,18 +62,32 @@ class Lab:
         self._hosts = {name: f"127.0.0.1:{held.getsockname()[1]}" for name, held in self._sockets.items()}
         self._urls = {name: f"https://{host}" for name, host in self._hosts.items()}
         self.journal = Journal(self._clock)
-        self._slack_settings = SlackSettings(auto_approve=options.auto_approve)
-        self._microsoft_settings = MicrosoftSettings(auto_approve=options.auto_approve)
+        self._auto_approve = options.auto_approve
         self._slack = Slack(clock=self._clock, journal=self.journal)
         self._microsoft = Microsoft(
             authority=self._urls["login"], graph_origin=self._urls["graph"], clock=self._clock, journal=self.journal
         )
+        self._google = Google(
+            accounts=self._urls["google"], apis=self._urls["googleapis"], clock=self._clock, journal=self.journal
+        )
+        self._clio = Clio(clock=self._clock, journal=self.journal)
+        self._quickbooks = QuickBooks(
+            login=self._urls["intuit"],
+            api=self._urls["quickbooks"],
+            sandbox=self._urls["quickbooks_sandbox"],
+            clock=self._clock,
+            journal=self.journal,
+        )
+        self._bexio = Bexio(login=self._urls["bexio"], clock=self._clock, journal=self.journal)
         self._web = Web(origin=self._urls["web"], journal=self.journal)
         self._s3 = S3(self._sockets["s3"], bucket=options.bucket, mode=options.s3)
+        self._oauth: tuple[Any, ...] = (
+            *(self._slack, self._microsoft, self._google, self._clio, self._quickbooks, self._bexio),
+        )
         self._origins = self._make_origins()
         self._control = Control(
             vendors=(self._web,),
-            oauth_vendors=(self._slack, self._microsoft),
+            oauth_vendors=self._oauth,
             s3=self._s3,
             journal=self.journal,
             faults=self._faults,
@@ -76,12 +98,23 @@ class Lab:
         self.reset()
 
     def _make_origins(self) -> dict[str, Origin]:
-        entra, graph, journal, faults = self._microsoft, self._microsoft.graph, self.journal, self._faults
+        places: dict[str, tuple[str, Any]] = {
+            "slack": ("slack", self._slack),
+            "login": ("microsoft", self._microsoft),
+            "graph": ("microsoft", self._microsoft.graph),
+            "web": ("web", self._web),
+            "google": ("google", self._google),
+            "googleapis": ("google", self._google.apis),
+            **{f"clio_{name}": ("clio", region) for name, region in self._clio.regions.items()},
+            "intuit": ("quickbooks", self._quickbooks),
+            "quickbooks": ("quickbooks", self._quickbooks.apis["production"]),
+            "quickbooks_sandbox": ("quickbooks", self._quickbooks.apis["sandbox"]),
+            "bexio": ("bexio", self._bexio),
+            "bexio_api": ("bexio", self._bexio.api),
+        }
         return {
-            "slack": Origin("slack", self._slack.routes(), vendor=self._slack, journal=journal, faults=faults),
-            "login": Origin("microsoft", entra.routes(), vendor=entra, journal=journal, faults=faults),
-            "graph": Origin("microsoft", graph.routes(), vendor=graph, journal=journal, faults=faults),
-            "web": Origin("web", self._web.routes(), vendor=self._web, journal=journal, faults=faults),
+            name: Origin(service, place.routes(), vendor=place, journal=self.journal, faults=self._faults)
+            for name, (service, place) in places.items()
         }
 
     def reset(self) -> None:
@@ -91,23 +124,18 @@ class Lab:
         self._clock.offset_s = 0.0
         self._faults.clear()
         self.journal.reset()
-        self._slack.reset(self._slack_settings)
-        self._microsoft.reset(self._microsoft_settings)
+        for vendor in self._oauth:
+            vendor.reset(build(type(vendor.settings), {"auto_approve": self._auto_approve}))
         self._web.reset(WebSettings())
 
     def describe(self) -> dict[str, Any]:
         """What a deployment needs in order to use the laboratory: `services` and `oauth2` of the OAuth2 vendors, and
-        `egress`, are sections of flow8.yaml as they stand."""
-        slack, web, s3 = self._slack, self._web, self._s3
+        `egress`, are sections of flow8.yaml as they stand. `regions` are other `services` for the same vendors, `oidc`
+        says where id_tokens come from."""
+        web, s3 = self._web, self._s3
         return {
             "services": {
-                "slack": {
-                    "base_url": f"{self._urls['slack']}/api/",
-                    "authorize_url": f"{self._urls['slack']}/oauth/v2/authorize",
-                    "token_url": f"{self._urls['slack']}/api/oauth.v2.access",
-                    "revoke_url": f"{self._urls['slack']}/api/auth.revoke",
-                },
-                "microsoft": {"authority": self._urls["login"], "base_url": f"{self._urls['graph']}/v1.0/"},
+                **description.services(self._urls),
                 "s3": {
                     "endpoint": s3.endpoint,
                     "region": REGION,
@@ -124,14 +152,13 @@ class Lab:
                 },
             },
             "oauth2": {
-                "slack": {"client_id": slack.client_id, "client_secret": slack.client_secret},
-                "microsoft": {
-                    "client_id": self._microsoft.client_id,
-                    "client_secret": self._microsoft.client_secret,
-                },
+                vendor.service: {"client_id": vendor.client_id, "client_secret": vendor.client_secret}
+                for vendor in self._oauth
             },
+            "regions": description.regions(self._urls),
+            "oidc": description.oidc(self._urls),
             "egress": {
-                "allow": [self._hosts[name] for name in ("slack", "login", "graph", "web", "s3")],
+                "allow": [host for name, host in self._hosts.items() if name != "control"],
                 "ca_file": str(self._ca_file),
             },
             "control_url": f"http://{self._hosts['control']}",

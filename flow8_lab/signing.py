@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import json
 from collections.abc import Mapping
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 
 class Signer:
@@ -28,11 +30,26 @@ class Signer:
         kid = _encoded(hashlib.sha256(modulus.encode()).digest()[:20])
         return {"kty": "RSA", "use": "sig", "kid": kid, "n": modulus, "e": exponent}
 
-    def sign(self, claims: Mapping[str, Any]) -> str:
-        """A compact JWS of the claims."""
-        header = {"typ": "JWT", "alg": "RS256", "kid": self.jwk["kid"]}
-        signed = f"{_json(header)}.{_json(claims)}"
+    def sign(self, claims: Mapping[str, Any], *, kid: str | None = None) -> str:
+        """A compact JWS of the claims; `kid` says that it is another key's."""
+        signed = _signed_part({"typ": "JWT", "alg": "RS256", "kid": kid or self.jwk["kid"]}, claims)
         return f"{signed}.{_encoded(self._key.sign(signed.encode(), padding.PKCS1v15(), SHA256()))}"
+
+    def sign_as_if_shared(self, claims: Mapping[str, Any]) -> str:
+        """HS256 with the public key, as PEM, for the secret: what takes in a client that lets the token choose how it
+        is checked (RFC 8725 section 2.1)."""
+        pem = self._key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        signed = _signed_part({"typ": "JWT", "alg": "HS256", "kid": self.jwk["kid"]}, claims)
+        return f"{signed}.{_encoded(hmac.digest(pem, signed.encode(), 'sha256'))}"
+
+
+def unsigned(claims: Mapping[str, Any]) -> str:
+    """`alg: none` (RFC 7519 section 6): anybody can write it."""
+    return f"{_signed_part({'typ': 'JWT', 'alg': 'none'}, claims)}."
+
+
+def _signed_part(header: Mapping[str, Any], claims: Mapping[str, Any]) -> str:
+    return f"{_json(header)}.{_json(claims)}"
 
 
 def _json(value: Mapping[str, Any]) -> str:

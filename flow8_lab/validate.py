@@ -15,19 +15,37 @@ class BadControl(ValueError):
 
 
 def build(model: type[T], values: Mapping[str, Any], *, base: T | None = None) -> T:
-    """A `model` (a frozen dataclass) of `values`, on top of `base` where there is one. Raises BadControl."""
+    """A `model` (a frozen dataclass) of `values`, on top of `base` where there is one. What parts of it that are
+    dataclasses know counts as its own. Raises BadControl."""
     hints = get_type_hints(model)
-    unknown = sorted(set(values) - set(hints))
+    parts = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    owners = {name: part for part, hint in parts.items() for name in get_type_hints(hint)}
+    own = {name: hint for name, hint in hints.items() if name not in parts}
+    unknown = sorted(set(values) - {*own, *owners})
     if unknown:
-        raise BadControl(f"{model.__name__} has no {', '.join(unknown)}; it has {', '.join(hints)}.")
-    for name, value in values.items():
-        if not fits(value, hints[name]):
-            raise BadControl(f"{name} must be {hints[name]}.")
-    frozen = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        raise BadControl(f"{model.__name__} has no {', '.join(unknown)}; it has {', '.join((*own, *owners))}.")
+    for name in set(values) & set(own):
+        if not fits(values[name], own[name]):
+            raise BadControl(f"{name} must be {own[name]}.")
+    frozen = {n: tuple(values[n]) if isinstance(values[n], list) else values[n] for n in values if n in own}
     try:
-        return dataclasses.replace(base, **frozen) if base is not None else model(**frozen)  # type: ignore[type-var]
+        whole = dataclasses.replace(base, **frozen) if base is not None else model(**frozen)  # type: ignore[type-var]
     except TypeError as error:
         raise BadControl(f"{model.__name__}: {error}.") from None
+    for part, hint in parts.items():
+        inner = {name: value for name, value in values.items() if owners.get(name) == part}
+        if inner:
+            whole = dataclasses.replace(whole, **{part: build(hint, inner, base=getattr(whole, part))})  # type: ignore[type-var,arg-type]
+    return whole
+
+
+def shown(settings: Any) -> dict[str, Any]:
+    """Settings as `build` takes them: those of their parts stand beside their own."""
+    flat: dict[str, Any] = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        flat |= shown(value) if dataclasses.is_dataclass(value) else {field.name: value}
+    return flat
 
 
 def fits(value: object, hint: Any) -> bool:

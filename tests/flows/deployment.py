@@ -174,7 +174,7 @@ def deploy(
         "home": str(folder / "home"),
         "store": store,
         "broker": broker,
-        "oauth2": lab.oauth2,
+        "oauth2": {name: lab.oauth2[name] for name in ("slack", "microsoft")},
         "services": {name: lab.services[name] for name in ("slack", "microsoft")},
         "egress": lab.egress,
         **settings,

@@ -175,3 +175,102 @@ class MicrosoftApp:
 @pytest.fixture
 def microsoft(lab: Lab, http: Http) -> MicrosoftApp:
     return MicrosoftApp(lab, http)
+
+
+# What a client asks of each vendor that follows the standard, beyond what all are asked.
+ASKED: Mapping[str, Mapping[str, str]] = {
+    "google": {"scope": "openid email https://www.googleapis.com/auth/drive.file", "access_type": "offline"},
+    "clio": {"redirect_on_decline": "true"},
+    "quickbooks": {"scope": "com.intuit.quickbooks.accounting openid profile email"},
+    "bexio": {"scope": "openid profile email offline_access company_profile contact_show"},
+}
+PKCE = {"code_challenge": CHALLENGE, "code_challenge_method": "S256"}
+
+
+class StandardApp:
+    """Our side of the dance at a vendor that follows the standard, with nothing of ours in it. `urls` are those of
+    another region, where there is one."""
+
+    def __init__(self, lab: Lab, http: Http, service: str, urls: Mapping[str, str] | None = None) -> None:
+        self.lab = lab
+        self.http = http
+        self.service = service
+        self.client = lab.oauth2[service]
+        self.urls = dict(urls or lab.services[service])
+        if service == "bexio":  # its endpoints are discovered
+            found = http.get(lab.oidc["bexio"]["discovery_url"]).json
+            names = {"authorization": "authorize", "token": "token", "revocation": "revoke", "userinfo": "userinfo"}
+            self.urls |= {f"{ours}_url": found[f"{theirs}_endpoint"] for theirs, ours in names.items()}
+
+    def authorize_url(self, **changes: str | None) -> str:
+        query: dict[str, str | None] = {
+            "client_id": self.client["client_id"],
+            "response_type": "code",
+            "redirect_uri": REDIRECT,
+            "state": "s",
+            "nonce": "n",
+            **(PKCE if self.service in ("google", "bexio") else {}),
+            **ASKED[self.service],
+            **changes,
+        }
+        kept = {name: value for name, value in query.items() if value is not None}
+        return f"{self.urls['authorize_url']}?{urlencode(kept)}"
+
+    def consent(self, **changes: str | None) -> dict[str, str]:
+        """What comes back in the callback."""
+        return answer_of(self.lab.visit(self.authorize_url(**changes)))
+
+    def token(self, fields: Mapping[str, str], *, secret: str | None = None) -> Answer:
+        """POST to the token endpoint, the client shown as the vendor wants it."""
+        client_id, client_secret = self.client["client_id"], secret or self.client["client_secret"]
+        if self.service == "quickbooks":
+            return self.http.form(self.urls["token_url"], fields, basic=(client_id, client_secret))
+        return self.http.form(
+            self.urls["token_url"], {"client_id": client_id, "client_secret": client_secret, **fields}
+        )
+
+    def exchange(self, code: str, /, **changes: str) -> Answer:
+        fields = {"grant_type": "authorization_code", "code": code, "redirect_uri": REDIRECT}
+        if self.service in ("google", "bexio"):
+            fields["code_verifier"] = VERIFIER
+        return self.token(fields | changes)
+
+    def connect(self, **changes: str | None) -> dict[str, Any]:
+        """The whole dance: the reply for a code."""
+        return dict(self.exchange(self.consent(**changes)["code"]).json)
+
+    def refresh(self, token: str, **fields: str) -> Answer:
+        return self.token({"grant_type": "refresh_token", "refresh_token": token, **fields})
+
+    def revoke(self, token: str) -> Answer:
+        """As the vendor wants it: of Clio an access token, of the others any."""
+        url, client = self.urls["revoke_url"], self.client
+        match self.service:
+            case "clio":
+                headers = {"Content-Type": "application/x-www-form-urlencoded"}
+                return self.http.send(
+                    "POST", url, token=token, headers=headers, body=urlencode({"token": token}).encode()
+                )
+            case "quickbooks":
+                basic = base64.b64encode(f"{client['client_id']}:{client['client_secret']}".encode()).decode()
+                return self.http.post(url, {"token": token}, headers={"Authorization": f"Basic {basic}"})
+            case "bexio":
+                return self.http.form(url, {"token": token, **client})
+            case _:
+                return self.http.form(url, {"token": token})
+
+    def probe(self, token: str) -> Answer:
+        """The call that tells whether an access token works."""
+        headers = {"Accept": "application/json"}
+        paths = {
+            "google": "v1/userinfo",
+            "clio": "users/who_am_i.json",
+            "quickbooks": "v3/company/9341453474484455/companyinfo/9341453474484455?minorversion=75",
+            "bexio": "3.0/users/me",
+        }
+        return self.http.get(self.urls["base_url"] + paths[self.service], token=token, headers=headers)
+
+    def grant(self) -> dict[str, Any]:
+        """What the control API says of the only grant."""
+        (described,) = self.lab.control("/grants")[self.service]
+        return dict(described)

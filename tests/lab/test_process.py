@@ -37,11 +37,12 @@ def test_it_prints_one_line_and_then_every_port_answers() -> None:
 def test_the_line_holds_sections_for_the_configuration(lab: SharedLab) -> None:
     assert set(lab.services["slack"]) == {"base_url", "authorize_url", "token_url", "revoke_url"}
     assert set(lab.services["microsoft"]) == {"authority", "base_url"}
-    assert set(lab.oauth2) == {"slack", "microsoft"}
+    assert set(lab.oauth2) == {"slack", "microsoft", "google", "clio", "quickbooks", "bexio"}
     assert set(lab.egress) == {"allow", "ca_file"}
+    elsewhere = [urls for regions in lab.regions.values() for urls in regions.values()]
     hosts = {
         url.partition("//")[2].partition("/")[0]
-        for urls in lab.services.values()
+        for urls in (*lab.services.values(), *elsewhere)
         for url in urls.values()
         if "//" in url
     }

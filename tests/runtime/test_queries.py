@@ -94,7 +94,7 @@ def process(
     secret, salt = generate()
     settings = {
         "home": str(tmp_path / "home"),
-        "oauth2": lab.oauth2,
+        "oauth2": {name: lab.oauth2[name] for name in ("slack", "microsoft")},
         "services": {name: lab.services[name] for name in ("slack", "microsoft")},
         "egress": lab.egress,
     }
