@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from flow8_core import redaction
+from flow8_core.log_lines import FIELDS
 
 
 def leaks(handler: logging.Handler) -> bool:
@@ -46,8 +47,8 @@ def _records(known: str, shaped: str) -> Iterator[logging.LogRecord]:
     error.__cause__ = cause
     yield _record("self-test", (), exc_info=(ValueError, error, None), sinfo=f"stack with {known}")
     yield _record("self-test %s", (_Unprintable(known),))
-    ours = _record({"event": "self-test", "token": [{"deep": (known, shaped)}], "error": error}, ())
-    ours.__dict__.update(_logger=None, _name="critical")  # as structlog marks its records
+    ours = _record("self-test", ())
+    setattr(ours, FIELDS, {"token": [{"deep": (known, shaped)}], "error": error})
     yield ours
 
 

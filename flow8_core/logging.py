@@ -1,4 +1,4 @@
-"""Structured logs that hold no secrets: structlog over the standard library's logging.
+"""Structured logs that hold no secrets, over the standard library's logging.
 
 One JSON object a line, or coloured text on a terminal, always on stderr: stdout belongs to answers. Redaction sits in
 the formatter of every handler, so it sees the finished text (message, arguments, exceptions, stacks), whichever library
@@ -14,15 +14,14 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, MutableMapping
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, TextIO, cast
-
-import structlog
+from typing import TextIO
 
 from flow8_core import log_canaries, redaction
 from flow8_core.errors import InternalError, ValidationFailed
+from flow8_core.log_lines import JsonLines, TextLines
+from flow8_core.logger import Logger
 
 UNSAFE_DEBUG = "FLOW8_UNSAFE_DEBUG"  # any value: let the pinned libraries speak at the level asked for
 DROPPED = "a log record was dropped: it could not be made safe to write"
@@ -38,9 +37,6 @@ PINNED: dict[str, int] = {
     "celery.worker.strategy": logging.WARNING,  # INFO is a line for each wake-up, which says nothing
     "celery": logging.INFO,  # DEBUG prints task bodies
 }
-
-EventDict = MutableMapping[str, Any]
-Logger = structlog.stdlib.BoundLogger
 
 
 class RedactionBroken(InternalError):
@@ -69,19 +65,7 @@ class _OurHandler(logging.StreamHandler[TextIO]):
 
 def get_logger(name: str) -> Logger:
     """A logger for a file: `log = get_logger(__name__)`, then `log.info("link refreshed", link_id=...)`."""
-    wrapped = structlog.wrap_logger(
-        logging.getLogger(name),
-        processors=[
-            structlog.stdlib.filter_by_level,
-            structlog.contextvars.merge_contextvars,
-            structlog.stdlib.PositionalArgumentsFormatter(),
-            structlog.processors.StackInfoRenderer(),
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        wrapper_class=Logger,
-        cache_logger_on_first_use=True,
-    )
-    return cast(Logger, wrapped)
+    return Logger(logging.getLogger(name))
 
 
 def configure(
@@ -103,7 +87,9 @@ def configure(
         root.removeHandler(old)
     handler = _OurHandler(stream)
     terminal = stream.isatty()
-    handler.setFormatter(_json() if (not terminal if json is None else json) else _console(colors=terminal))
+    handler.setFormatter(
+        _json() if (not terminal if json is None else json) else Redacting(TextLines(colours=terminal))
+    )
     root.addHandler(handler)
     root.setLevel(number)
     _pin(number, lifted=bool(os.environ.get(UNSAFE_DEBUG)) if unsafe_debug is None else unsafe_debug)
@@ -142,36 +128,7 @@ def self_test() -> None:
 
 def _json() -> Redacting:
     dropped = {"level": "error", "component": __name__, "message": DROPPED}
-    renderer = structlog.processors.JSONRenderer(default=str, ensure_ascii=False)
-    return Redacting(_rendered(renderer), dropped=jsonlib.dumps(dropped))
-
-
-def _console(*, colors: bool) -> Redacting:
-    # the default formatter for exceptions prints local variables, and breaks lines in the middle of secrets
-    plain = structlog.dev.plain_traceback
-    renderer = structlog.dev.ConsoleRenderer(
-        colors=colors, exception_formatter=plain, event_key="message", sort_keys=False
-    )
-    return Redacting(_rendered(renderer))
-
-
-def _rendered(last: Callable[..., Any]) -> logging.Formatter:
-    return structlog.stdlib.ProcessorFormatter(processors=[structlog.processors.format_exc_info, _shape, last])
-
-
-def _shape(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """flow8's field names, in one order; the time is the record's own."""
-    record: logging.LogRecord = event.pop("_record")
-    event.pop("_from_structlog")
-    if "stack_info" in event:
-        event["stack"] = event.pop("stack_info")
-    shape = {
-        "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-        "level": record.levelname.lower(),
-        "component": record.name,
-        "message": event.pop("event"),
-    }
-    return {**shape, **event, **shape}
+    return Redacting(JsonLines(), dropped=jsonlib.dumps(dropped))
 
 
 def _pin(level: int, *, lifted: bool) -> None:

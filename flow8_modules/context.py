@@ -51,10 +51,10 @@ class ResolvedComponent(Protocol):
 
 
 class Log(Protocol):
-    """A structured logger that is bound to the play and the step."""
+    """A structured logger; its lines say which step of which play they are of."""
 
-    def info(self, event: str, **fields: Any) -> Any: ...
-    def warning(self, event: str, **fields: Any) -> Any: ...
+    def info(self, event: str, /, **fields: Any) -> Any: ...
+    def warning(self, event: str, /, **fields: Any) -> Any: ...
 
 
 Progress = Callable[[int, int | None, str], None]

@@ -130,10 +130,10 @@ class Noted:
     events: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     steps: list[tuple[int, int | None, str]] = field(default_factory=list)
 
-    def info(self, event: str, **fields: Any) -> None:
+    def info(self, event: str, /, **fields: Any) -> None:
         self.events.append(("info", event, fields))
 
-    def warning(self, event: str, **fields: Any) -> None:
+    def warning(self, event: str, /, **fields: Any) -> None:
         self.events.append(("warning", event, fields))
 
     def progress(self, done: int, total: int | None, note: str) -> None:

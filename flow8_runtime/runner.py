@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,9 +28,10 @@ from flow8_core.errors import (
     TokenExpired,
     TokenRevoked,
 )
+from flow8_core.logger import Logger
 from flow8_modules.catalogue import AnyModule, Catalogue
 from flow8_modules.clients import Clients
-from flow8_modules.context import Context, Log
+from flow8_modules.context import Context
 from flow8_modules.effect import Effect
 from flow8_modules.needs import Need
 from flow8_modules.workspace import Workspace
@@ -43,8 +43,6 @@ from flow8_runtime.needs import Credentials, Request, resolve_needs
 
 BEFORE_CALL = crashpoints.register("step.before_call", "the step is marked `calling`; the vendor has not heard of it")
 AFTER_CALL = crashpoints.register("step.after_call", "the vendor has answered; nothing is written yet")
-
-log = logging.getLogger("flow8.step")
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str)  # dumps() would make one each time
 
@@ -66,7 +64,7 @@ class Parts:
     workspace: Callable[[str], Workspace]
     clock: Clock
     rng: random.Random
-    log: Log
+    log: Logger
 
 
 class Runner:
@@ -89,7 +87,7 @@ class Runner:
         except crashpoints.CrashPointReached:
             raise
         except Exception as error:  # a module's own fault must not take the worker with it
-            log.exception("step failed unexpectedly", extra={"step_run_id": claim.step_run_id})
+            attempt.log.exception("step failed unexpectedly")
             return attempt.failed(
                 InternalError(f"The module failed unexpectedly ({type(error).__name__}).", ambiguous=attempt.called)
             )
@@ -109,6 +107,7 @@ class _Attempt:
         self._credentials = Credentials()
         self._fingerprint: str | None = None
         self.called = False
+        self.log = parts.log.bind(step_run_id=claim.step_run_id)
 
     def run(self) -> Outcome | None:
         scope = self._parts.ledger.scope(self._claim.play)
@@ -220,12 +219,12 @@ class _Attempt:
             idempotency_key=self._claim.idempotency_key,
             deadline=self._deadline,
             clients=self._parts.clients,
-            log=self._parts.log,
+            log=self.log,
             progress=self._progress,
         )
 
     def _progress(self, done: int, total: int | None, note: str) -> None:
-        self._parts.log.info("progress", step_run_id=self._claim.step_run_id, done=done, total=total, note=note)
+        self.log.info("progress", done=done, total=total, note=note)
 
     def _in(self, seconds: float) -> datetime:
         return self._now() + timedelta(seconds=seconds)

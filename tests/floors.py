@@ -36,7 +36,6 @@ ROOMS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("google", "googleapiclient", "google_auth_httplib2", "httplib2"), (f"{INTEGRATIONS}.google",)),
     **dict.fromkeys(("fastapi", "starlette", "uvicorn"), ("flow8_api", "flow8_cli")),
     **dict.fromkeys(("typer", "click", "rich"), ("flow8_cli",)),
-    "structlog": ("flow8_core.logging",),
     **dict.fromkeys(("pydantic_settings", "dotenv"), ("flow8_core.settings",)),
     **dict.fromkeys(("moto", "trustme"), (LABORATORY,)),
 }

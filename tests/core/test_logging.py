@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import logging.handlers
+import re
 import subprocess
 import sys
 import threading
@@ -14,11 +15,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 from bson import ObjectId
 
 from flow8_core import errors, log_canaries, redaction
 from flow8_core import logging as flow8_logging
+from flow8_core.log_lines import FIELDS, TextLines
 from flow8_core.logging import DROPPED, PINNED, Redacting, RedactionBroken, configure, get_logger
 from flow8_core.secret import Secret
 from tests import environment
@@ -116,13 +117,25 @@ def test_a_caller_cannot_forge_the_fields_of_a_line(out: io.StringIO) -> None:
     assert line["timestamp"] != "never"
 
 
-def test_context_variables_are_part_of_each_line(out: io.StringIO) -> None:
+def test_what_is_bound_is_part_of_each_line_and_of_no_other_loggers(out: io.StringIO) -> None:
     configure(stream=out)
+    log = get_logger("flow8")
 
-    with structlog.contextvars.bound_contextvars(play_id="p1"):
-        get_logger("flow8").info("step done")
+    log.bind(play_id="p1", step="a").info("step done", step="b")
+    log.info("another")
 
-    assert lines(out)[0]["play_id"] == "p1"
+    assert [(line.get("play_id"), line.get("step")) for line in lines(out)] == [("p1", "b"), (None, None)]
+
+
+def test_on_a_terminal_a_line_has_colours_and_a_trace_below() -> None:
+    record = log_canaries._record("failed", (), exc_info=(ValueError, ValueError("odd"), None))
+    setattr(record, FIELDS, {"attempts": 2, "note": "two words"})
+
+    first, *trace = TextLines(colours=True).format(record).splitlines()
+
+    assert "\x1b[31mcritical\x1b[0m" in first
+    assert re.sub(r"\x1b\[\d+m", "", first).endswith("critical failed attempts=2 note='two words' [flow8]")
+    assert trace == ["ValueError: odd"]
 
 
 def test_on_a_terminal_the_line_is_text(out: io.StringIO) -> None:
