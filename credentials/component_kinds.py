@@ -50,7 +50,9 @@ class Config(BaseModel):
     say where the secrets are sent: they change only together with the secrets, or a stored secret could be sent to a
     host of one's choice."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, arbitrary_types_allowed=True, hide_input_in_errors=True, defer_build=True
+    )
     secrets: ClassVar[tuple[str, ...]] = ()  # dotted paths within the config
     destinations: ClassVar[tuple[str, ...]] = ()
 

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import typer
-from rich.markup import escape
 
 WIDTH = 76  # a longer example would wrap on a terminal of 80 columns
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_TAG = re.compile(r"(\\*)(\[[a-z#/@][^\[]*?\])")  # what Rich would read as markup
 
 
 def command(app: typer.Typer, name: str, *lines: str) -> Callable[[F], F]:
@@ -27,6 +28,11 @@ def command(app: typer.Typer, name: str, *lines: str) -> Callable[[F], F]:
 def examples(*lines: str) -> str:
     """The end of a command's help."""
     return "\n".join(["[bold]Examples[/bold]", *(f"[cyan]{escape(line)}[/cyan]" for line in lines)])
+
+
+def escape(text: str) -> str:
+    """The text, so that Rich shows it as it stands. As `rich.markup.escape`, whose import would delay each command."""
+    return _TAG.sub(lambda tag: f"{tag[1] * 2}\\{tag[2]}", text)
 
 
 def _paragraphs(function: Callable[..., Any]) -> str:

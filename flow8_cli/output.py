@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 from unicodedata import category
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+if TYPE_CHECKING:  # Rich is imported where something is drawn: a starting worker draws nothing
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
 # Colour per status word; a value that is none of these stays plain.
 STATUS_STYLE = {
@@ -33,8 +35,14 @@ class Output:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self._answers = _console(stderr=False)
-        self._remarks = _console(stderr=True)
+
+    @cached_property
+    def _answers(self) -> Console:
+        return _console(stderr=False)
+
+    @cached_property
+    def _remarks(self) -> Console:
+        return _console(stderr=True)
 
     @property
     def live(self) -> Console | None:
@@ -72,16 +80,22 @@ class Output:
 
     def show(self, value: str | Text) -> None:
         """Part of an answer for people: text as it stands, never read as markup, never cut into lines."""
+        from rich.text import Text
+
         self._answers.print(Text(text(value)) if isinstance(value, str) else value, soft_wrap=True)
 
     def say(self, message: str, *, mark: str = "", style: str = "yellow") -> None:
         """A remark, on stderr; `mark` is a word in front of it."""
+        from rich.text import Text
+
         head = [(f"{mark} ", style)] if mark else []
         self._remarks.print(Text.assemble(*head, text(message)), soft_wrap=True)
 
 
 def table(columns: Sequence[str], rows: Rows, *, title: str = "") -> Table:
     """A table for a terminal; values that are status words are coloured."""
+    from rich.table import Table
+
     drawn = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold")
     for column in columns:
         drawn.add_column(column, overflow="fold")
@@ -92,6 +106,8 @@ def table(columns: Sequence[str], rows: Rows, *, title: str = "") -> Table:
 
 def styled(value: Any) -> Text:
     """A cell."""
+    from rich.text import Text
+
     shown = text(value)
     return Text(shown, style=STATUS_STYLE.get(shown, ""))
 
@@ -110,6 +126,8 @@ def plain(value: Any) -> str:
 
 
 def _console(*, stderr: bool) -> Console:
+    from rich.console import Console
+
     return Console(stderr=stderr, highlight=False, emoji=False, markup=False)
 
 

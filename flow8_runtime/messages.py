@@ -32,7 +32,7 @@ class Execute(BaseModel):
     Where `reply_to` names a queue, the outcome is sent there as `flow8.step_done`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
 
     version: Literal[1]
     company_id: Id
@@ -55,7 +55,7 @@ class Execute(BaseModel):
 class RunStep(BaseModel):
     """`flow8.run_step`: make one step due now. `step_run_id` is `<play_id>:<step name>`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
 
     version: Literal[1]
     step_run_id: Annotated[str, Field(pattern=r"^[0-9a-f]{24}:[A-Za-z0-9_-]{1,64}$")]
@@ -64,7 +64,7 @@ class RunStep(BaseModel):
 class RefreshLink(BaseModel):
     """`flow8.refresh_link`: refresh one link now, whether or not it is due."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
 
     version: Literal[1]
     company_id: Id

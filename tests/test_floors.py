@@ -129,3 +129,13 @@ def test_importing_a_room_loads_no_vendor_sdk(room: str, tmp_path: Path) -> None
     loaded = set(json.loads(ended.stdout.splitlines()[-1]))
     assert loaded.isdisjoint(VENDOR_SDKS)
     assert room == "worker" or loaded.isdisjoint(DOORS)
+
+
+def test_starting_a_worker_imports_nothing_that_draws_or_serves(tmp_path: Path) -> None:
+    program = "import sys; import flow8_cli.main, worker; print(*{name.partition('.')[0] for name in sys.modules})"
+    home = environment.clean(FLOW8_HOME=str(tmp_path), FLOW8_BROKER="redis://127.0.0.1:1/0")
+
+    ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=home, capture_output=True, text=True)
+
+    assert ended.returncode == 0, ended.stderr
+    assert {"rich", "pygments", "fastapi", "uvicorn", "requests"}.isdisjoint(ended.stdout.split())

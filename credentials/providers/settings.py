@@ -48,7 +48,7 @@ class OAuthApp(BaseModel):
     `replay` is what its refresh tokens allow: `single_use` unless you know better. Times are in seconds.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
 
     client_id: Text
     client_secret: RealSecret | None = None
@@ -94,7 +94,7 @@ class ServiceSettings(BaseModel):
     `authorize_url` names itself, and where endpoints are discovered that are not given.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     site: Text | None = None
     base_url: WebUrl | None = None

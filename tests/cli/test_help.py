@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import rich.markup
 import typer.main
 
-from flow8_cli.helping import WIDTH
+from flow8_cli.helping import WIDTH, escape
 from flow8_cli.main import app
 from tests.cli.kit import Home
 
@@ -71,3 +72,10 @@ def test_the_shells_completion_can_be_had(home: Home) -> None:
     completed = home.flow8()
 
     assert completed.stdout.split() == ["slack-message"]
+
+
+@pytest.mark.parametrize(
+    "text", ["steps[0].name", "[red]x[/red]", r"\[a] \\[b]", "[ARGS]...", "[/] [@click] [a", "[#fff]"]
+)
+def test_help_is_escaped_as_rich_escapes_it(text: str) -> None:
+    assert rich.markup.escape(text) == escape(text)
