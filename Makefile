@@ -12,6 +12,8 @@ MONGO_JARS := $(COUNTERPARTS)/mongo/.fetched
 OIDC_PROVIDER := $(COUNTERPARTS)/oauth/.fetched-9.13.3
 # where a Node.js is put when the machine's own is too old for oidc-provider
 export PATH := $(CURDIR)/$(COUNTERPARTS)/oauth/node_modules/.bin:$(PATH)
+# where a container's image keeps Python from writing bytecode, each process would compile all of it anew
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  \033[1m%-13s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

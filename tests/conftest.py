@@ -13,6 +13,7 @@ from tests import environment
 
 for _name in environment.snapshot():  # a developer's FLOW8_STORE must not be what the tests run against
     del os.environ[_name]
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each program that a test starts would compile everything anew
 
 # Before they import each other: assertions in these files are rewritten as those of tests are.
 pytest.register_assert_rewrite("tests.counterparts", "tests.processes")
