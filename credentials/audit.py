@@ -203,6 +203,20 @@ class Audit:
         return wanted
 
 
+def heads(store: Store) -> Iterator[tuple[ObjectId, str]]:
+    """Each company that has a log, with the key that its last event is signed with: while that is there, so is the
+    proof of all events before it."""
+    after: ObjectId | None = None
+    while True:
+        wanted: dict[str, Any] = {"seq": {"$gt": 0}} | ({"company_id": {"$gt": after}} if after else {})
+        rows = store.find(COLLECTION, wanted, sort=[("company_id", 1)], limit=1, fields=("company_id",))
+        if not rows:
+            return
+        after = rows[0]["company_id"]
+        (last,) = store.find(COLLECTION, {"company_id": after, "seq": {"$gt": 0}}, sort=[("seq", -1)], limit=1)
+        yield after, str(last.get("kid"))
+
+
 def _shown(row: Document) -> Document:
     shown = {name: str(value) if isinstance(value, ObjectId) else value for name, value in row.items() if name != "_id"}
     return {"id": str(row["_id"]), **shown}

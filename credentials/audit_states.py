@@ -25,7 +25,7 @@ ALLOWED = frozenset(
     bucket region endpoint allow_public_acl base_url model organization project temperature top_p frequency_penalty
     presence_penalty max_tokens database hosts auth type honours_idempotency_key timeout_seconds max_retries level
     host port security from_address from_name protocol host_key root allow_plaintext
-    kid kids from_kid to_kid email role companies created_at updated_at
+    kid kids from_kid to_kid envelopes unreadable email role companies created_at updated_at
     """.split()  # noqa: SIM905  a list of this length is for reading
 )
 

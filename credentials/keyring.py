@@ -83,6 +83,7 @@ class Keyring:
     primary: Key
     keys: Mapping[str, Key]
     announced: tuple[str, ...] = ()  # kids that will write after the next switch
+    previous: tuple[str, ...] = ()  # kids that wrote before the last one
     unbound: tuple[Key, ...] = ()
     write_unbound: bool = field(default=False)
 
@@ -109,6 +110,7 @@ class Keyring:
             primary=keys[SECRET],
             keys={key.kid: key for key in keys.values()},
             announced=tuple(keys[name].kid for name in (NEXT,) if name in keys),
+            previous=tuple(keys[name].kid for name in (PREVIOUS,) if name in keys),
             unbound=unbound,
             write_unbound=bool(settings.unbound and settings.unbound.write),
         )

@@ -76,7 +76,7 @@ class States:
         }
         if verifier is not None:
             document["verifier"] = self._vault.seal(_place(document), verifier)
-        self._store.insert(COLLECTION, document | {"bound": {"kid": kid, "mac": self._mac(document, kid)}})
+        self._store.insert(COLLECTION, document | {"bound": {"kid": kid, "mac": _mac(self._vault, document, kid)}})
 
     def waits(self, state: str) -> bool:
         """Whether a state is still there to be consumed."""
@@ -100,15 +100,30 @@ class States:
         return State(intent, self._vault.open(_place(document), sealed) if sealed else None)
 
     def _untouched(self, document: Document) -> bool:
-        bound = document.get("bound")
-        if not isinstance(bound, dict) or not self._vault.knows(str(bound.get("kid"))):
-            return False
-        return hmac.compare_digest(self._mac(document, bound["kid"]), str(bound.get("mac")))
+        return _untouched(self._vault, document)
 
-    def _mac(self, document: Document, kid: str) -> str:
-        covered = {name: _plain(value) for name, value in document.items() if name not in ("bound", "verifier")}
-        data = json.dumps(covered, sort_keys=True, separators=(",", ":")).encode()
-        return self._vault.mac(_MAC_PURPOSE, data, kid=kid).hex()
+
+def rebound(vault: Vault, document: Document) -> dict[str, str] | None:
+    """What holds a state's record together, made with the key that seals now; None where it is, or where the record was
+    changed and no callback will be let in with it."""
+    bound = document.get("bound")
+    if not isinstance(bound, dict) or bound.get("kid") == vault.kid or not _untouched(vault, document):
+        return None
+    kid = vault.kid
+    return {"kid": kid, "mac": _mac(vault, document, kid)}
+
+
+def _untouched(vault: Vault, document: Document) -> bool:
+    bound = document.get("bound")
+    if not isinstance(bound, dict) or not vault.knows(str(bound.get("kid"))):
+        return False
+    return hmac.compare_digest(_mac(vault, document, bound["kid"]), str(bound.get("mac")))
+
+
+def _mac(vault: Vault, document: Document, kid: str) -> str:
+    covered = {name: _plain(value) for name, value in document.items() if name not in ("bound", "verifier")}
+    data = json.dumps(covered, sort_keys=True, separators=(",", ":")).encode()
+    return vault.mac(_MAC_PURPOSE, data, kid=kid).hex()
 
 
 def hashed(text: str) -> str:

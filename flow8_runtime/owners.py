@@ -11,13 +11,23 @@ import os
 import secrets
 import socket
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
-from flow8_core.store import Index, Store
+from flow8_core.store import Document, Index, Store
 
 COLLECTION = "workers"
 INDEXES = (Index(keys=(("beat_until", 1),)),)
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The encryption keys of a process, by kid: the one that its environment names first, and all that it has."""
+
+    primary: str
+    reads: tuple[str, ...]
 
 
 class Owner:
@@ -31,11 +41,13 @@ class Owner:
         self._fd = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._fd, fcntl.LOCK_EX)
 
-    def beat(self, store: Store, *, alive_s: float) -> None:
-        """Say that this owner lives for another `alive_s` seconds by the store's clock."""
+    def beat(self, store: Store, *, alive_s: float, keys: Keys | None = None) -> None:
+        """Say that this owner lives for another `alive_s` seconds by the store's clock, and which keys it has."""
         until = store.now() + timedelta(seconds=alive_s)
-        row = {"$set": {"host": self.id.split(":")[0], "beat_until": until}}
-        store.update(COLLECTION, {"_id": self.id}, row, upsert=True)
+        row: dict[str, Any] = {"host": self.id.split(":")[0], "beat_until": until}
+        if keys is not None:
+            row["keys"] = {"primary": keys.primary, "reads": list(keys.reads)}
+        store.update(COLLECTION, {"_id": self.id}, {"$set": row}, upsert=True)
 
     def close(self, store: Store | None = None) -> None:
         """Leave in good order: nothing of this owner is in flight any more."""
@@ -64,8 +76,15 @@ class Owners:
 
     def any_alive(self) -> bool:
         """Whether some worker process of the deployment lives."""
-        rows = self._store.find(COLLECTION, {"beat_until": {"$gt": self._store.now()}}, limit=1000)
-        return any(not self.dead(row["_id"]) for row in rows)
+        return any(not self.dead(row["_id"]) for row in self._beating())
+
+    def keys(self) -> dict[str, Keys]:
+        """The keys of each worker process that lives, by its id; those that do not tell are left out."""
+        rows = [row for row in self._beating() if row.get("keys") and not self.dead(row["_id"])]
+        return {row["_id"]: Keys(row["keys"]["primary"], tuple(row["keys"]["reads"])) for row in rows}
+
+    def _beating(self) -> list[Document]:
+        return self._store.find(COLLECTION, {"beat_until": {"$gt": self._store.now()}}, limit=1000)
 
     def bury(self) -> int:
         """Remove what owners long dead left behind. Returns how many rows.

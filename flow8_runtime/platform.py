@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from bson import ObjectId
 
-from credentials import audit, check_values, components, connect, links, users
+from credentials import audit, check_values, components, connect, key_rows, links, users
 from credentials.audit import Audit
 from credentials.components import Components
 from credentials.connect import Connect
@@ -35,6 +35,7 @@ from flow8_modules.catalogue import Catalogue
 from flow8_modules.clients import Clients
 from flow8_runtime import documents, embedded, owners, throttles
 from flow8_runtime.ledger import Ledger
+from flow8_runtime.owners import Owners
 from flow8_runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -125,12 +126,22 @@ class Platform:
         self.foundation = self.foundation.with_keys()
         keys = self.foundation.keyring
         assert keys is not None  # noqa: S101  # with_keys() has just derived it
-        keys.verify(self.store)
+        keys.verify(self.store, unable=self.unable_to_read)
         return keys
 
     @cached_property
     def vault(self) -> Vault:
-        return Vault(self.keyring)
+        return Vault(self.keyring, key_rows.Writer(self.store, self.keyring))
+
+    def key_holders(self) -> Mapping[str, tuple[str, tuple[str, ...]]]:
+        """The living worker processes, each with the kid of its primary key and those of all that it has."""
+        return {
+            owner: (keys.primary, keys.reads) for owner, keys in Owners(self.store, self.settings.home).keys().items()
+        }
+
+    def unable_to_read(self, kid: str) -> list[str]:
+        """The living worker processes that do not have a key."""
+        return [owner for owner, (_, reads) in self.key_holders().items() if kid not in reads]
 
     @cached_property
     def egress(self) -> Egress:

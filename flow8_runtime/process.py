@@ -21,7 +21,7 @@ from flow8_modules.workspace import Workspace
 from flow8_runtime.answers import Answers
 from flow8_runtime.broker import Broker, find_or_start
 from flow8_runtime.engine import MISSED_BEATS, Drained, Engine
-from flow8_runtime.owners import Owner, Owners
+from flow8_runtime.owners import Keys, Owner, Owners
 from flow8_runtime.platform import Foundation, Platform
 from flow8_runtime.queues import DEFAULT_QUEUE
 from flow8_runtime.runner import Parts, Runner
@@ -133,7 +133,9 @@ class WorkerProcess:
         self.platform.close()
 
     def _beat(self) -> None:
-        self.owner.beat(self.platform.store, alive_s=self.settings.worker.beat_s * MISSED_BEATS)
+        ring = self.platform.keyring
+        keys = Keys(primary=ring.primary.kid, reads=tuple(ring.keys))
+        self.owner.beat(self.platform.store, alive_s=self.settings.worker.beat_s * MISSED_BEATS, keys=keys)
 
     def _make_engine(self) -> Engine:
         return Engine(

@@ -13,7 +13,9 @@ ROOT = Path(__file__).parent.parent
 # What these ask for belongs to no company, or to all; what they find names its company.
 EXCEPTIONS = {
     "credentials/check_values.py": "the keys of the deployment, and whether they open a sample of what is sealed",
+    "credentials/key_rows.py": "the keys of the deployment, and which of them writes",
     "credentials/oauth_states.py": "a state is consumed by its hash alone, and says whose it was",
+    "credentials/rotation.py": "rotation: reads a record again by its id; each write names the record's company",
     "credentials/sealed.py": "rotation: everything that is sealed; each document names its company",
     "credentials/users.py": "the one local user of embedded mode",
     "flow8_runtime/candidates.py": "claims: finds due plays of all companies",

@@ -47,7 +47,7 @@ def test_the_commands_are_those_that_are_documented(home: Home) -> None:
     [
         ("link", {"connect", "import", "list", "show", "test"}),
         ("component", {"add", "default", "list", "rm", "show"}),
-        ("keys", {"check", "generate"}),
+        ("keys", {"add", "check", "generate", "retire", "rotate", "status"}),
     ],
 )
 def test_groups_hold_what_is_documented(group: str, below: set[str]) -> None:
