@@ -1,8 +1,8 @@
 """Finds plays that have something due, for claiming.
 
-Plays that have begun go before new ones, then the longest due. Several claimers that all took the head would win few of
-their compare-and-sets, so each begins at a random place of a window, goes round from there for a moment, and looks anew
-once it has lost one: by then it has come to where another one began.
+What is urgent goes first, then plays that have begun, then the longest due. Several claimers that all took the head
+would win few of their compare-and-sets, so each begins at a random place of a window, goes round from there for a
+moment, and looks anew once it has lost one: by then it has come to where another one began.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from bson import ObjectId
 
 from flow8_core.store import Store
 from flow8_runtime.documents import PLAYS, Play
+from flow8_runtime.states import RANKS
 
 WINDOW = 64  # plays that are looked at, for this claim and the next ones
 FEW = 16  # so many are taken in their order
 KEPT_FOR = timedelta(seconds=0.2)
-RANKS = (0, 1)  # begun, new
 
 
 class _Kept:

@@ -1,8 +1,8 @@
 """Flow definitions: what an author writes, checked as a whole, and what the runtime goes by.
 
 `{name, steps: [{name, module_ref, order, input_mapping, component_config_ids, filters, timeout, retry, on_error,
-on_unknown, defer_after_ms, queue}]}`. Steps of equal `order` run in parallel as one group, groups in ascending order.
-Without `order` in any step, the steps run in the order in which they stand.
+on_unknown, defer_after_ms, queue, priority}], priority}`. Steps of equal `order` run in parallel as one group, groups
+in ascending order. Without `order` in any step, the steps run in the order in which they stand.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Literal
 from flow8_core.errors import NotFound
 from flow8_runtime import notation
 from flow8_runtime.filters import FilterGroup
+from flow8_runtime.states import LEVELS
 
 DEFAULT_TIMEOUT_S = 300.0
 DEFAULT_QUEUE = "default"
@@ -54,6 +55,12 @@ class Step:
     on_unknown: Literal["fail", "retry"] = "fail"
     defer_after_ms: int = 0
     queue: str = DEFAULT_QUEUE
+    priority: Literal["high", "normal", "low"] = "normal"
+
+    @property
+    def level(self) -> int:
+        """The priority as a number; what has a lower one goes first."""
+        return LEVELS[self.priority]
 
     @property
     def credential_hint(self) -> str | None:
@@ -159,6 +166,7 @@ def _step_document(step: Step) -> dict[str, Any]:
         "on_unknown": step.on_unknown,
         "defer_after_ms": step.defer_after_ms,
         "queue": step.queue,
+        "priority": step.priority,
     }
     if step.filters is not None:
         filters = [{"expression": each.expression, "value": each.value} for each in step.filters.filters]

@@ -59,7 +59,7 @@ def _set_due_heads(play: Play, flow: Flow, due: list[str]) -> None:
     play["due_at"] = play["steps"][head]["due_at"]
     play["queue"] = flow.by_name[head].queue
     play["lane"] = lanes[head]
-    play["rank"] = 1 if play["status"] == "NEW" else 0
+    play["rank"] = 2 * min(flow.by_name[name].level for name in due) + (play["status"] == "NEW")
     others = [
         play["steps"][n]["due_at"] for n in due if lanes[n] != lanes[head] or flow.by_name[n].queue != play["queue"]
     ]

@@ -11,9 +11,10 @@ from flow8_runtime import adapter, expressions, notation
 from flow8_runtime.adapter import Spelled
 from flow8_runtime.definition import Flow, Step
 from flow8_runtime.problems import Problems, below
-from flow8_runtime.step_reading import StepReader
+from flow8_runtime.step_reading import PRIORITIES, StepReader
 
 STEP_LIMIT = 200
+_KEYS = ("name", "steps", "priority", "description")
 
 
 @dataclass(frozen=True)
@@ -58,20 +59,21 @@ class FlowReader:
         found = self._problems.found
         found += notation.faults(document)
         # what is no JSON, or beyond all measure, is not looked at further
-        given = None if found else self._problems.object(document, "", adapter.FLOW, ("name", "steps", "description"))
+        given = None if found else self._problems.object(document, "", adapter.FLOW, _KEYS)
         if given is None:
             return Draft("", (), found)
         if "description" in given.values:
             self._problems.text(given, "description", "", most=10_000)
         name = self._problems.text(given, "name", "")
         self._word = given.written("steps")
-        return Draft(name, self._steps(given.values.get("steps")), found)
+        priority = self._problems.choice(given, "priority", "", PRIORITIES)
+        return Draft(name, self._steps(given.values.get("steps"), priority), found)
 
-    def _steps(self, items: Any) -> list[Placed]:
+    def _steps(self, items: Any, priority: str) -> list[Placed]:
         if not isinstance(items, list) or not 1 <= len(items) <= STEP_LIMIT:
             self._problems.add(self._word, f"must be a list of 1 to {STEP_LIMIT} steps")
             return []
-        readers = [StepReader(self._problems, self._at(index), index) for index in range(len(items))]
+        readers = [StepReader(self._problems, self._at(index), index, priority=priority) for index in range(len(items))]
         read = [reader.step(item) for reader, item in zip(readers, items, strict=True)]
         placed = [
             Placed(step, self._at(index), adapter.respell(items[index], adapter.STEP))

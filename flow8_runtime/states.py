@@ -16,6 +16,9 @@ INLINE_LIMIT = 16 * 1024  # characters of an output that lies in the play; a lar
 INLINE_TOTAL = 128 * 1024  # of all outputs in one play, which is written anew at each transition
 ROTATE_AFTER = timedelta(seconds=1)
 
+LEVELS = {"high": 0, "normal": 1, "low": 2}  # of a step's priority; what has a lower number goes first
+RANKS = tuple(range(2 * len(LEVELS)))  # of a play that has something due: 2 * level, and 1 more where it is new
+
 READY = frozenset({"queued", "parked"})
 LEASED = frozenset({"claimed", "calling"})
 SUCCEEDED = frozenset({"done", "skipped", "filtered"})

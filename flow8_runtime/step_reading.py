@@ -19,24 +19,26 @@ DELAYS_MS = (0, 24 * 3600 * 1000)
 RETRIES = (0, 100)
 RETRIES_UNSAID = 3  # flow8's example; holds where a `retry` is written without a count
 DEFAULT_RETRY = RetryPolicy()
+PRIORITIES = ("normal", "high", "low")  # the default first
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _QUEUE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _MODULE_REF = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*(?:@[1-9][0-9]{0,5})?")
 _KEYS = (
     "name", "module_ref", "order", "input_mapping", "component_config_ids", "filters", "timeout", "retry",
-    "on_error", "on_unknown", "defer_after_ms", "queue", "description",
+    "on_error", "on_unknown", "defer_after_ms", "queue", "priority", "description",
 )  # fmt: skip
 _RETRY_KEYS = ("max_retries", "initial_delay_ms", "max_delay_ms", "backoff_multiplier", "jitter_fraction")
 
 
 class StepReader:
-    """Reads the step that stands at `path`, `index` steps from the first."""
+    """Reads the step that stands at `path`, `index` steps from the first; `priority` is the flow's."""
 
-    def __init__(self, problems: Problems, path: str, index: int) -> None:
+    def __init__(self, problems: Problems, path: str, index: int, *, priority: str = PRIORITIES[0]) -> None:
         self._problems = problems
         self._path = path
         self._index = index
+        self._priorities = (priority, *(word for word in PRIORITIES if word != priority))
         self.placed = False  # whether name and order are known
 
     def step(self, document: Any) -> Step | None:
@@ -65,6 +67,7 @@ class StepReader:
             on_unknown=self._problems.choice(given, "on_unknown", self._path, ("fail", "retry")),
             defer_after_ms=self._problems.number(given, "defer_after_ms", self._path, 0, DEFERS_MS),
             queue=self._queue(given),
+            priority=self._problems.choice(given, "priority", self._path, self._priorities),
         )
 
     def _name(self, given: Spelled) -> str:

@@ -225,7 +225,7 @@ def recompute(play: Play, flow: Flow, *, now: datetime) -> Play:
 
 
 def ready(play: Play, flow: Flow, *, now: datetime, queues: Collection[str]) -> Iterable[str]:
-    """The steps that may be claimed now, the longest due first."""
+    """The steps that may be claimed now: by priority, then the longest due first."""
     if play["status"] not in LIVE_PLAYS:
         return ()
     steps = play["steps"]
@@ -234,7 +234,9 @@ def ready(play: Play, flow: Flow, *, now: datetime, queues: Collection[str]) -> 
         for name in flow.groups[play["group"]]
         if steps[name]["status"] in READY and steps[name]["due_at"] <= now and flow.by_name[name].queue in queues
     ]
-    return sorted(names, key=lambda name: steps[name]["due_at"]) if len(names) > 1 else names
+    if len(names) < 2:
+        return names
+    return sorted(names, key=lambda name: (flow.by_name[name].level, steps[name]["due_at"]))
 
 
 def open_calls(play: Play) -> list[tuple[str, int]]:

@@ -182,7 +182,7 @@ def test_the_keys_of_a_step_are_those_that_a_definition_has() -> None:
     said = {key.strip("`"): default.strip("`") for key, default, _ in rows}
 
     assert said.keys() == document.keys() | {"description"}
-    for key in ("timeout", "on_error", "on_unknown", "defer_after_ms", "queue"):
+    for key in ("timeout", "on_error", "on_unknown", "defer_after_ms", "queue", "priority"):
         assert said[key] == (f"{document[key]:g}" if isinstance(document[key], float) else str(document[key]))
 
 

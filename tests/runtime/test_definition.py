@@ -19,6 +19,7 @@ from flow8_runtime.pasted_secrets import pasted_secrets
 
 SEED = {
     "name": "invoice",
+    "priority": "high",
     "steps": [
         {
             "name": "fetch",
@@ -34,6 +35,7 @@ SEED = {
             },
             "on_error": "continue",
             "defer_after_ms": 250,
+            "priority": "low",
         },
         {
             "name": "tell",
@@ -48,6 +50,7 @@ SEED = {
 
 OTHER_SPELLING = {
     "name": "invoice",
+    "priority": "high",
     "flowlets": [
         {
             "ref": "fetch",
@@ -60,6 +63,7 @@ OTHER_SPELLING = {
             "retry": {"count": 3, "delayMs": 1000, "maxDelayMs": 9000, "backoffMultiplier": 3.0, "jitter": True},
             "onError": "continue",
             "deferAfterMs": 250,
+            "priority": "low",
         },
         {
             "ref": "tell",
@@ -96,6 +100,7 @@ def test_a_definition_becomes_what_the_runtime_goes_by() -> None:
     assert fetch.filters == FilterGroup("AND", (Filter("{{ $prev.args.go }}", True),))
     assert (fetch.timeout_s, fetch.on_error, fetch.defer_after_ms) == (30.0, "continue", 250)
     assert (tell.link_id, tell.on_unknown, tell.queue) == ("65f0", "retry", "slow")
+    assert (fetch.priority, tell.priority) == ("low", "high")  # its own, and the flow's
     assert tell.input_mapping == {"channel": "#x", "message": "{{ $prev.fetch.status_code }}"}
 
 
@@ -112,11 +117,19 @@ def test_the_canonical_document_reads_as_the_same_flow() -> None:
     assert json.loads(flow.text) == flow.document()
 
 
+def test_a_flow_that_has_no_such_priority_is_told_so() -> None:
+    with pytest.raises(ValidationFailed) as caught:
+        Flow.parse({**SEED, "priority": "urgent"})
+
+    assert [(path, message) for path, message in caught.value.problems] == [("priority", "must be normal, high or low")]
+
+
 def test_a_flow_of_one_line_has_flow8s_defaults() -> None:
     (step,) = Flow.parse(flow_with()).steps
 
     assert (step.timeout_s, step.retry.max_retries, step.on_error, step.on_unknown) == (300.0, 0, "fail", "fail")
     assert (step.filters, step.defer_after_ms, step.queue, step.link_id) == (None, 0, "default", None)
+    assert step.priority == "normal"
 
 
 def test_without_orders_steps_run_as_they_stand_and_with_equal_ones_together() -> None:
@@ -203,6 +216,8 @@ def test_paths_are_in_the_authors_own_spelling() -> None:
         ({"filters": {"filters": {}}}, "steps[0].filters.filters"),
         ({"filters": {"filters": [{"expression": "{{ $prev.args.x }}"}]}}, "steps[0].filters.filters[0].value"),
         ({"defer_after_ms": -1}, "steps[0].defer_after_ms"),
+        ({"priority": "urgent"}, "steps[0].priority"),
+        ({"priority": 1}, "steps[0].priority"),
         ({"queue": "a b"}, "steps[0].queue"),
         ({"needs_approval": True}, "steps[0].needs_approval"),
         ({"input_mapping": {"x": float("nan")}}, "$.steps[0].input_mapping.x"),
@@ -374,6 +389,7 @@ def test_a_yaml_and_a_json_file_hold_the_same_flow(tmp_path: Path) -> None:
     (tmp_path / "flow.yaml").write_text(
         """
         name: invoice
+        priority: high
         steps:
           - name: fetch
             module_ref: http-request
@@ -385,6 +401,7 @@ def test_a_yaml_and_a_json_file_hold_the_same_flow(tmp_path: Path) -> None:
             retry: {max_retries: 3, max_delay_ms: 9000, backoff_multiplier: 3}
             on_error: continue
             defer_after_ms: 250
+            priority: low
           - name: tell
             module_ref: slack-message@1
             order: 2

@@ -753,3 +753,12 @@ def _in_threads(count: int, work: Callable[[str], None]) -> None:
     for thread in threads:
         thread.join()
     assert not failures, failures
+
+
+def test_what_is_urgent_is_claimed_first_and_what_is_not_waits_for_all_else(ledger: Ledger) -> None:
+    for priority in ("low", "normal", "high", "normal"):
+        submit(ledger, sequence(priority, priority=priority))
+
+    claimed = [ledger.claim(1, owner="w1")[0].step for _ in range(4)]
+
+    assert claimed == ["high", "normal", "normal", "low"]

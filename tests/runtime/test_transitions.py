@@ -10,7 +10,7 @@ import pytest
 
 from flow8_modules.effect import Effect
 from flow8_runtime import documents, heads, transitions
-from flow8_runtime.states import GRACE, LIVE_LIMIT, LOST_LIMIT, PARK_MAX, Result, Stale
+from flow8_runtime.states import GRACE, LIVE_LIMIT, LOST_LIMIT, PARK_MAX, RANKS, Result, Stale
 from tests.runtime.kit import COMPANY, DOWN, LEASE, PLAY, START, Machine, flow_of, parallel, sequence, step
 
 REPEATABLE = [Effect.READ, Effect.REPEATABLE, Effect.KEYED]
@@ -120,7 +120,7 @@ def test_a_new_play_queues_its_first_group_alone() -> None:
 
     assert machine.statuses == {"a": "queued", "b": "queued", "c": "waiting"}
     assert machine.play["status"] == "NEW"
-    assert machine.play["rank"] == 1
+    assert machine.play["rank"] == 3
 
 
 def test_groups_run_in_ascending_order_wherever_their_steps_stand() -> None:
@@ -148,7 +148,34 @@ def test_a_begun_plays_next_step_is_due_since_the_play_began_to_be() -> None:
 
     machine.run("a")
 
-    assert (machine.play["due_at"], machine.play["rank"]) == (START, 0)
+    assert (machine.play["due_at"], machine.play["rank"]) == (START, 2)
+
+
+@pytest.mark.parametrize(("priority", "new", "begun"), [("high", 1, 0), ("normal", 3, 2), ("low", 5, 4)])
+def test_priorities_go_before_what_has_begun_and_that_before_what_is_new(priority: str, new: int, begun: int) -> None:
+    machine = Machine(sequence("a", "b", priority=priority))
+    assert machine.play["rank"] == new
+
+    machine.run("a")
+
+    assert machine.play["rank"] == begun
+    assert new in RANKS
+    assert begun in RANKS
+
+
+def test_of_several_steps_the_most_urgent_gives_the_play_its_rank_and_is_taken_first() -> None:
+    machine = Machine(flow_of(step("idle", priority="low"), step("usual"), step("urgent", priority="high")))
+
+    assert machine.play["rank"] == 1
+    assert list(transitions.ready(machine.play, machine.flow, now=machine.now, queues=("default",))) == [
+        "urgent",
+        "usual",
+        "idle",
+    ]
+
+    machine.begin("urgent")
+
+    assert machine.play["rank"] == 2
 
 
 def test_a_deferred_step_is_due_only_after_its_time() -> None:
