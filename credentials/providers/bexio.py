@@ -23,7 +23,7 @@ PROVIDER = Provider(
     api_hosts=Hosts.of("api.bexio.com"),
     # Keycloak ends all offline sessions that the user has with the application; its address is discovered
     revocation=Revocation(url="", shared_by="user"),
-    probe=Probe(method="GET", path="3.0/users/me", user=("email", "id")),
+    probe=Probe(method="GET", path="3.0/users/me"),  # its id is another than the identity server's
     client_auth="post",
     nonce=True,
     scopes=ScopeRules(

@@ -31,7 +31,7 @@ PROVIDER = Provider(
         path="tokeninfo",
         at="token_url",
         form_field="access_token",
-        user=("email", "sub"),
+        user=("sub",),
         scopes="scope",
         audience="aud",
     ),

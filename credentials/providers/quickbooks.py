@@ -38,7 +38,7 @@ PROVIDER = Provider(
         shared_by="user",  # it ends the connection of the company, which is the account's key
     ),
     # a metered read: not for polling
-    probe=Probe(method="GET", path=_COMPANY, user=("CompanyInfo.CompanyName",)),
+    probe=Probe(method="GET", path=_COMPANY),
     token_headers={"x-include-refresh-token-hard-expires-in": "true"},
     pkce=False,
     scopes=ScopeRules(
