@@ -1,4 +1,4 @@
-"""The pages of docs/ that follow from the code: modules.md and errors.md.
+"""The pages of docs/ that follow from the code: modules.md, providers.md and errors.md.
 
 python docs/generate.py --write     writes them anew (make docs)
 python docs/generate.py --check     exits 1 and names those that are out of date (make check)
@@ -6,13 +6,17 @@ python docs/generate.py --check     exits 1 and names those that are out of date
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from credentials.providers.catalogue import BUILT_IN, Providers
+from credentials.providers.description import describe, duration, facts
 from flow8_core import errors
 from flow8_core.errors import Flow8Error
 from flow8_modules.catalogue import Catalogue, ModuleSettings
@@ -30,7 +34,8 @@ DOORS = {
 
 def pages() -> dict[str, str]:
     """File name -> content."""
-    return {"modules.md": "\n".join(_modules()) + "\n", "errors.md": "\n".join(_errors()) + "\n"}
+    found = {"modules.md": _modules(), "providers.md": _providers(), "errors.md": _errors()}
+    return {name: "\n".join(lines) + "\n" for name, lines in found.items()}
 
 
 def main(arguments: list[str]) -> int:
@@ -83,6 +88,33 @@ def _modules() -> Iterator[str]:
     for ref in catalogue.refs():
         yield ""
         yield from _module(catalogue.describe(ref))
+
+
+def _providers() -> Iterator[str]:
+    providers = Providers()
+    yield "# Providers"
+    yield ""
+    yield NOTICE
+    yield ""
+    yield "The services that can be connected as they are; `flow8 providers` lists them together with your own. Any"
+    yield "other OAuth2 or OpenID Connect server is a matter of configuration ([configuration.md](configuration.md)),"
+    yield "and installed packages may declare more (entry points `flow8.providers`, each a `Provider`)."
+    yield ""
+    yield "| service | access token | a used refresh token | ends unused after | ends anyway after | given back |"
+    yield "|---|---|---|---|---|---|"
+    found = [describe(providers.get(name)) for name in BUILT_IN]
+    for one in found:
+        ends = (duration(one["idle_s"]) or "never", duration(one["grant_lifetime_s"]) or "never")
+        yield (
+            f"| {one['title']} (`{one['service']}`) | {duration(one['lifetime_s'])} | `{one['replay']}` | "
+            f"{ends[0]} | {ends[1]} | {'yes' if one['revocation'] else 'no'} |"
+        )
+    for one in found:
+        module = importlib.import_module(BUILT_IN[one["service"]])
+        prose = inspect.cleandoc(module.__doc__ or "").partition("\n\n")
+        yield from ("", f"## {one['title']}", "", *textwrap.wrap(prose[2], 120), "", "| | |", "|---|---|")
+        yield from (f"| {what} | {_cell(words)} |" for what, words in facts(one))
+        yield from ("", f"Source: {prose[0].partition('Source: ')[2].replace(chr(10), ' ')}")
 
 
 def _module(described: Mapping[str, Any]) -> Iterator[str]:

@@ -42,7 +42,7 @@ def connect(
     service: Annotated[
         str,
         typer.Argument(
-            metavar="SERVICE", help="slack, microsoft, or one of flow8.yaml's oauth2.", autocompletion=_services
+            metavar="SERVICE", help="One of `flow8 providers`: slack, or your own.", autocompletion=_services
         ),
     ],
     scope: Annotated[list[str] | None, typer.Option("--scope", help="Ask for this scope too; repeatable.")] = None,

@@ -7,7 +7,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from flow8_cli import check, component, demo, doctor, keys, lab, link, modules, plays, run, serve, worker
+from flow8_cli import check, component, demo, doctor, keys, lab, link, modules, plays, providers, run, serve, worker
 from flow8_cli.helping import command, examples
 from flow8_cli.output import Output
 from flow8_cli.reporting import STOPPED, report, report_usage
@@ -33,6 +33,7 @@ app.add_typer(link.app, name="link")
 app.add_typer(component.app, name="component")
 app.add_typer(keys.app, name="keys")
 command(app, "modules", *modules.EXAMPLES)(modules.modules)
+command(app, "providers", *providers.EXAMPLES)(providers.providers)
 command(app, "lab", *lab.EXAMPLES)(lab.lab)
 command(app, "worker", *worker.EXAMPLES)(worker.worker)
 command(app, "serve", *serve.EXAMPLES)(serve.serve)

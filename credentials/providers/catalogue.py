@@ -103,7 +103,7 @@ def _declared(service: str) -> Provider | None:
     if service in BUILT_IN:
         declared = importlib.import_module(BUILT_IN[service]).PROVIDER
     elif service in (installed := _installed()):
-        declared = installed[service].load()
+        declared = _loaded(installed[service])
     else:
         return None
     if not isinstance(declared, Provider) or declared.service != service:
@@ -111,6 +111,17 @@ def _declared(service: str) -> Provider | None:
             f"The entry point {ENTRY_POINTS}:{service} is no Provider of that service.", path=service
         )
     return declared
+
+
+def _loaded(point: EntryPoint) -> Any:
+    """What an installed package declares. Whatever its import raises is that package's fault, and is said so."""
+    try:
+        return point.load()
+    except Exception as error:  # noqa: BLE001  foreign code
+        raise ValidationFailed(
+            f"The entry point {ENTRY_POINTS}:{point.name} ({point.value}) cannot be loaded: {type(error).__name__}.",
+            path=point.name,
+        ) from None
 
 
 def _installed() -> dict[str, EntryPoint]:

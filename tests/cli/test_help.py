@@ -38,7 +38,20 @@ def test_every_command_shows_an_example_of_itself_on_one_line(home: Home, comman
 def test_the_commands_are_those_that_are_documented(home: Home) -> None:
     names = {command[0] for command in COMMANDS}
 
-    expected = ("check", "component", "demo", "doctor", "keys", "lab", "link", "modules", "plays", "run", "serve")
+    expected = (
+        "check",
+        "component",
+        "demo",
+        "doctor",
+        "keys",
+        "lab",
+        "link",
+        "modules",
+        "plays",
+        "providers",
+        "run",
+        "serve",
+    )
     assert names == {*expected, "worker"}
 
 
