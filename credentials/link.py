@@ -91,8 +91,8 @@ class Link:
             "status_reason": self.status_reason,
             "account": self.account,
             "scopes": list(self.document.get("scopes") or ()),
-            "token_expiry": _iso(self.document.get("token_expiry")),
-            "refresh_at": _iso(self.document.get("refresh_at")),
+            "token_expiry": iso(self.document.get("token_expiry")),
+            "refresh_at": iso(self.document.get("refresh_at")),
         }
 
 
@@ -111,5 +111,6 @@ class Granted:
     expires_at: datetime | None = None
 
 
-def _iso(moment: datetime | None) -> str | None:
+def iso(moment: datetime | None) -> str | None:
+    """A moment as answers show it: UTC, with milliseconds and Z."""
     return None if moment is None else moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

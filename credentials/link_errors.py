@@ -11,7 +11,6 @@ from flow8_core.errors import (
     InsufficientScope,
     InvalidGrant,
     ProviderMisconfigured,
-    TokenRevoked,
 )
 
 _REASONS = {
@@ -42,21 +41,14 @@ def none_connected(service: str) -> AccessDenied:
 def unusable(link: Link) -> Flow8Error | None:
     """The error of a link that is not active; None for one that is.
 
-    `InvalidGrant` carries the link's id: what waits for the link may wait on. `TokenRevoked` does not: it is over.
+    `InvalidGrant` carries the link's id: what waits for the link may wait on. `AccessDenied` does not: it is over.
     """
     service, link_id = link.service, str(link.id)
     match link.status:
         case "active":
             return None
         case "needs_reconnect":
-            reason = _REASONS.get(link.status_reason or "", "the provider refuses it")
-            return InvalidGrant(
-                f"The {service} link {link_id} needs to be reconnected: {reason}. Reconnect it with "
-                f"`flow8 link connect {service} --reconnect {link_id}`, signed in as the same account.",
-                service=service,
-                link_id=link_id,
-                provider_code=link.status_reason,
-            )
+            return needs_reconnect(link, link.status_reason)
         case "app_blocked":
             return ProviderMisconfigured(
                 f"The {service} application is refused by the provider. Verify client_id and client_secret of "
@@ -65,10 +57,22 @@ def unusable(link: Link) -> Flow8Error | None:
                 link_id=link_id,
             )
         case _:
-            return TokenRevoked(
+            return AccessDenied(
                 f"The {service} link {link_id} was revoked here; its owner has to connect the account again.",
                 service=service,
             )
+
+
+def needs_reconnect(link: Link, reason: str | None) -> InvalidGrant:
+    """A grant of the link's is over; `reason` is a `status_reason`."""
+    because = _REASONS.get(reason or "", "the provider refuses it")
+    return InvalidGrant(
+        f"The {link.service} link {link.id} needs to be reconnected: {because}. Reconnect it with "
+        f"`flow8 link connect {link.service} --reconnect {link.id}`, signed in as the same account.",
+        service=link.service,
+        link_id=str(link.id),
+        provider_code=reason,
+    )
 
 
 def lacks_scopes(link: Link, missing: Iterable[str]) -> InsufficientScope:

@@ -13,7 +13,7 @@ from typing import Any
 
 from bson import ObjectId
 
-from credentials import grants, link_accounts
+from credentials import forecast, grants, link_accounts
 from credentials.audit import Audit, Origin
 from credentials.grants import COLLECTION, MAIN, USER
 from credentials.link import Granted, Link, Status
@@ -34,6 +34,10 @@ INDEXES = (
     Index(((LATEST, 1),)),  # what somebody must be told
     Index((("status", 1), (TOLD, 1))),  # and which of it is no longer so
     Index(((USER.field(TOLD), 1),)),
+    *forecast.INDEXES,
+    # who else lives by the same upstream grant, in whatever company
+    Index((("integration_type", 1), ("provider_user_id", 1))),
+    Index((("integration_type", 1), ("provider_account", 1))),
 )
 
 # what a list reads: no envelope

@@ -24,7 +24,7 @@ from credentials.plain_http import real, shown, take_back
 from credentials.providers.provider import Provider
 from credentials.token_reply import Reply
 from flow8_core.clock import Deadline
-from flow8_core.egress import Egress, Hosts
+from flow8_core.egress import Egress, Hosts, Response
 from flow8_core.errors import ExecutionTimeout, Flow8Error, ProviderMisconfigured, ProviderUnavailable
 from flow8_core.secret import Secret
 
@@ -205,30 +205,35 @@ def give_back(provider: Provider, token: Secret, egress: Egress, deadline: Deadl
 
     For tokens that nobody will use: a failure is logged and told by the result, never raised.
     """
-    revocation = provider.revocation
-    if revocation is None or not revocation.url or provider.app is None:
+    if provider.revocation is None or not provider.revocation.url or provider.app is None:
         return False
-    credentials, form = _signed_in(provider, token)
-    fields = {"token": token.reveal(), **form} if revocation.body != "empty" else {}
-    as_json = revocation.body == "json"
     try:
-        response = egress.send(
-            "POST",
-            revocation.url,
-            headers={
-                "Content-Type": "application/json" if as_json else "application/x-www-form-urlencoded",
-                "Accept": "application/json",
-            },
-            body=json.dumps(fields).encode() if as_json else urlencode(fields).encode(),
-            deadline=deadline,
-            credentials=credentials,
-            hosts=Hosts.of_url(revocation.url),
-            max_bytes=MAX_REPLY_BYTES,
-        )
+        return presented(provider, token, egress, deadline).status == 200
     except Flow8Error as error:
         _log.warning("a token of %s could not be revoked: %s", provider.service, error.code)
         return False
-    return response.status == 200
+
+
+def presented(provider: Provider, token: Secret, egress: Egress, deadline: Deadline) -> Response:
+    """What a provider that takes tokens back answers when it is given one. Raises what `Egress.send` raises."""
+    revocation = provider.revocation
+    assert revocation is not None  # noqa: S101  whoever asks has looked
+    credentials, form = _signed_in(provider, token)
+    fields = {"token": token.reveal(), **form} if revocation.body != "empty" else {}
+    as_json = revocation.body == "json"
+    return egress.send(
+        "POST",
+        revocation.url,
+        headers={
+            "Content-Type": "application/json" if as_json else "application/x-www-form-urlencoded",
+            "Accept": "application/json",
+        },
+        body=json.dumps(fields).encode() if as_json else urlencode(fields).encode(),
+        deadline=deadline,
+        credentials=credentials,
+        hosts=Hosts.of_url(revocation.url),
+        max_bytes=MAX_REPLY_BYTES,
+    )
 
 
 def _signed_in(provider: Provider, token: Secret) -> tuple[dict[str, Secret], dict[str, str]]:

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from credentials import link_errors, token_reply
+from credentials import link_errors, revocation, token_reply
 from credentials.audit import Audit
 from credentials.grants import MAIN, USER, GrantPath
 from credentials.links import Link
-from credentials.oauth import client_for, give_back
+from credentials.oauth import client_for
 from credentials.providers.catalogue import Providers
 from credentials.providers.provider import Provider
 from credentials.refresh_claims import CALL_S, Claim, Claims, Pause
@@ -51,7 +51,6 @@ KEPT = crashpoints.register("refresh.kept", "the raw reply is durable; nothing o
 STORED = crashpoints.register("refresh.stored", "the new tokens are stored; nobody has been told")
 
 LEAST_S = 5.0  # with less time left, a token that may be used once only is not sent
-GIVE_BACK_S = 5.0
 ADOPT_PAUSES_S = (0.05, 0.15, 0.3)  # together half a second: nothing waits longer in a worker
 
 _CONDEMNED = (InvalidGrant, TokenRevoked, InsufficientScope)
@@ -268,10 +267,7 @@ class Refresher:
         link = self._claims.reread(turn.link)
         if link is not None and link.status != "revoked":
             return None
-        deadline = Deadline.after(GIVE_BACK_S, self._clock)
-        for token in (tokens.refresh_token, tokens.access_token):
-            if token is not None:
-                give_back(turn.provider, token, self._egress, deadline)
+        revocation.put_tokens(self._store, self._vault, link or turn.link, turn.path, tokens)
         raise (link_errors.unusable(link) if link else None) or link_errors.gone(turn.link.service)
 
     def _current(self, link: Link) -> Link:

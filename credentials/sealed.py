@@ -33,6 +33,7 @@ SEALED = (
     Sealed("db_links"),
     Sealed("component_configs"),
     Sealed("oauth_states", ends_at="expires_at"),
+    Sealed("outbox"),
 )
 COLLECTIONS = frozenset(each.collection for each in SEALED)
 

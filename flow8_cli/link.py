@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flow8_cli import link_end
 from flow8_cli.callback import awaited
 from flow8_cli.files import flow_form, read_bytes, read_text
 from flow8_cli.helping import command
@@ -129,6 +130,9 @@ def check_link(link_id: LinkId, as_json: Json = False, company: Company = None, 
         output.record(answer)
         if answer["status"] != "ok":
             raise typer.Exit(FAILED)
+
+
+link_end.add_to(app)
 
 
 def _needed(session: Session, service: str, flow: str | None) -> Iterable[str]:

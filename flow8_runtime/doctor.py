@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import redis
 
-from credentials import check_values
+from credentials import check_values, outbox
 from flow8_core.egress.tls import make_context
 from flow8_core.errors import Flow8Error, StoreUnavailable, ValidationFailed
 from flow8_core.store.probe import probe
@@ -126,6 +126,13 @@ def _workers(platform: Platform) -> Findings:
         yield Finding("workers", "warning", "None is alive; start one with `flow8 worker`.")
 
 
+def _outbox(platform: Platform) -> Findings:
+    given_up = outbox.dead(platform.store) if _is_there(platform) else 0
+    if given_up:
+        message = f"{given_up} events or revocations were given up lately; the audit log names their links."
+        yield Finding("outbox", "warning", message)
+
+
 def _oauth2(platform: Platform) -> Findings:
     for service in sorted(platform.settings.oauth2):
         provider = platform.providers.get(service)
@@ -203,10 +210,11 @@ _CHECKS: Mapping[str, Callable[[Platform], Findings]] = {
     "keys": _keys,
     "broker": _broker,
     "workers": _workers,
+    "outbox": _outbox,
     "oauth2": _oauth2,
     "modules": _modules,
     "callback": _callback,
     "egress": _egress,
     "messages": _messages,
 }
-_NEED_THE_STORE = (_keys, _workers, _callback)
+_NEED_THE_STORE = (_keys, _workers, _outbox, _callback)

@@ -15,15 +15,20 @@ from typing import TYPE_CHECKING
 
 from bson import ObjectId
 
-from credentials import audit, check_values, components, connect, key_rows, links, users
+from credentials import audit, check_values, components, connect, events, key_rows, links, outbox, revocation, users
 from credentials.audit import Audit
 from credentials.components import Components
 from credentials.connect import Connect
+from credentials.events import Announcer, EventCourier
+from credentials.forecast import Expiring
 from credentials.keyring import Keyring
 from credentials.links import Links
+from credentials.outbox import Courier, Outbox
 from credentials.providers.catalogue import Providers
 from credentials.refresh import Refresher
 from credentials.resolver import Resolver
+from credentials.revocation import RevocationCourier
+from credentials.unlink import Unlink
 from credentials.users import Users
 from credentials.vault import Vault
 from flow8_core.clock import Clock, SystemClock
@@ -49,6 +54,7 @@ COLLECTIONS: tuple[tuple[str, tuple[Index, ...], bool], ...] = (
     (components.COLLECTION, components.INDEXES, True),
     (connect.COLLECTION, connect.INDEXES, True),
     (users.COLLECTION, users.INDEXES, True),
+    (outbox.COLLECTION, outbox.INDEXES, True),
     (audit.COLLECTION, audit.INDEXES, True),
     (check_values.COLLECTION, check_values.INDEXES, True),
     (documents.FLOWS, documents.FLOW_INDEXES, False),
@@ -166,6 +172,18 @@ class Platform:
         return Connect(self.store, self.vault, self.providers, self.egress, public_url=self.settings.public_url)
 
     @cached_property
+    def outbox(self) -> Outbox:
+        couriers: dict[str, Courier] = {
+            events.KIND: EventCourier(self.store, self.vault, self.egress, self.settings.events),
+            revocation.KIND: RevocationCourier(self.store, self.vault, self.providers, self.egress),
+        }
+        return Outbox(self.store, couriers, clock=self.clock)
+
+    @cached_property
+    def announcer(self) -> Announcer:
+        return Announcer(self.store, self.vault, self.settings.events)
+
+    @cached_property
     def catalogue(self) -> Catalogue:
         return Catalogue(self.settings.modules)
 
@@ -189,6 +207,14 @@ class Platform:
     def links(self, company_id: ObjectId) -> Links:
         """The links of one company."""
         return Links(self.store, self.vault, company_id)
+
+    def expiring(self, company_id: ObjectId) -> Expiring:
+        """What will end of one company's links."""
+        return Expiring(self.store, self.vault, company_id)
+
+    def unlink(self, company_id: ObjectId, *, user_id: ObjectId | None = None) -> Unlink:
+        """Revokes links of one company, audited as done by `user_id`."""
+        return Unlink(self.store, self.vault, self.providers, company_id, actor=user_id)
 
     def components(self, company_id: ObjectId, *, user_id: ObjectId | None = None) -> Components:
         """The components of one company; changes are audited as made by `user_id`."""

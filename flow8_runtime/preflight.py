@@ -69,7 +69,7 @@ class Preflight:
         """What the definition's links must be allowed to do: scopes by service, for `connect.begin`."""
         wanted: dict[str, frozenset[str]] = {}
         for step in FlowReader().flow(document).steps:
-            for need in _needs(self._platform.catalogue.get(step.module_ref), step.input_mapping):
+            for need in step_needs(self._platform.catalogue.get(step.module_ref), step.input_mapping):
                 for link in need.alternatives if isinstance(need, OneOf) else (need,):
                     if isinstance(link, Link) and link.service:
                         wanted[link.service] = wanted.get(link.service, frozenset()) | link.scopes
@@ -82,7 +82,7 @@ class Preflight:
             yield Problem(placed.at("module_ref"), error.code, error.message)
             return
         yield from _input_problems(module, placed)
-        for need in _needs(module, placed.step.input_mapping):
+        for need in step_needs(module, placed.step.input_mapping):
             yield from self._need(need, placed)
 
     def _need(self, need: Need, placed: Placed) -> Iterator[Problem]:
@@ -132,7 +132,7 @@ class Preflight:
             yield Problem(f"{placed.at('component_config_ids')}.{need.kind}", error.code, error.message)
 
 
-def _needs(module: AnyModule, mapping: Mapping[str, Any]) -> tuple[Need, ...]:
+def step_needs(module: AnyModule, mapping: Mapping[str, Any]) -> tuple[Need, ...]:
     """What the call needs. Where that depends on inputs which are not known yet, or are at fault: what it would with
     the expressions' text in their place, else what the module's example does."""
     if not callable(module.needs):

@@ -21,6 +21,7 @@ from flow8_modules.workspace import Workspace
 from flow8_runtime.answers import Answers
 from flow8_runtime.broker import Broker, find_or_start
 from flow8_runtime.engine import MISSED_BEATS, Drained, Engine
+from flow8_runtime.outgoing import send_out
 from flow8_runtime.owners import Keys, Owner, Owners
 from flow8_runtime.platform import Foundation, Platform
 from flow8_runtime.queues import DEFAULT_QUEUE
@@ -65,10 +66,11 @@ class WorkerProcess:
         self._making = threading.Lock()
         self._over = threading.Event()
         worker = self.settings.worker
-        # two threads, for a long sweep must not make this process count as dead
+        # threads of their own, for a long sweep must not make this process count as dead, nor a slow receiver delay it
         self._upkeep = (
             self._every(min(worker.beat_s, worker.lease_s / 3), self.beat),
             self._every(worker.sweep_s, self._keep_broker, self._sweep_in_turn),
+            self._every(worker.sweep_s, self._send_out),
         )
 
     @property
@@ -184,6 +186,11 @@ class WorkerProcess:
     def _keep_broker(self) -> None:
         """The bundled broker ends with the worker that started it; one of those that are left starts it again."""
         find_or_start(self.settings)
+
+    def _send_out(self) -> None:
+        """Tell whom it concerns, and bring revocations to their vendors."""
+        if self._engine is not None:  # else the store has not answered yet
+            send_out(self.platform)
 
     def _sweep_in_turn(self) -> None:
         """Sweep where no process of the deployment has done so within the pause."""

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from credentials.keyring import KeySettings
 from credentials.providers.settings import OAuthApp, ServiceSettings
+from credentials.webhooks import EventSettings
 from flow8_core.egress import EgressSettings
 from flow8_modules.catalogue import ModuleSettings
 
@@ -51,6 +52,7 @@ class Settings(BaseModel):
     keys: KeySettings = KeySettings()
     oauth2: dict[str, OAuthApp] = {}
     services: dict[str, ServiceSettings] = {}
+    events: EventSettings = EventSettings()
     egress: EgressSettings = EgressSettings()
     worker: WorkerSettings = WorkerSettings()
     modules: ModuleSettings = ModuleSettings()

@@ -14,6 +14,9 @@ ROOT = Path(__file__).parent.parent
 EXCEPTIONS = {
     "credentials/check_values.py": "the keys of the deployment, and whether they open a sample of what is sealed",
     "credentials/key_rows.py": "the keys of the deployment, and which of them writes",
+    "credentials/events.py": "what owners of links in all companies must be told",
+    "credentials/outbox.py": "claims of what must leave; and how much was given up, for doctor",
+    "credentials/revocation.py": "whether any company's link lives by the same upstream grant",
     "credentials/oauth_states.py": "a state is consumed by its hash alone, and says whose it was",
     "credentials/rotation.py": "rotation: reads a record again by its id; each write names the record's company",
     "credentials/sealed.py": "rotation: everything that is sealed; each document names its company",

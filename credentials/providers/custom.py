@@ -76,7 +76,7 @@ def declare(name: str, app: OAuthApp) -> Provider:
         api_hosts=Hosts.of(*app.api_hosts) if app.api_hosts else Hosts.of_url(base_url),
         issuer=app.issuer,
         userinfo_url=app.userinfo_url,
-        revocation=Revocation(url=app.revoke_url) if app.revoke_url else None,
+        revocation=Revocation(url=app.revoke_url, shared_by="user") if app.revoke_url else None,
         probe=Probe(method="GET", path=app.userinfo_url, user=("sub", "id")) if app.userinfo_url else None,
         client_auth=app.client_auth,
         pkce=app.pkce,

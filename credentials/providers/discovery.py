@@ -77,7 +77,7 @@ def _completed(provider: Provider, document: Mapping[str, Any]) -> Provider:
     revocation, userinfo_url = provider.revocation, provider.userinfo_url or _address(document, "userinfo_endpoint")
     revoke_url, jwks_url = _address(document, "revocation_endpoint"), _address(document, "jwks_uri")
     if revoke_url and not (revocation and revocation.url):
-        revocation = replace(revocation or Revocation(url=""), url=revoke_url)
+        revocation = replace(revocation or Revocation(url="", shared_by="user"), url=revoke_url)
     return replace(
         provider,
         authorize_url=provider.authorize_url or _endpoint(provider, document, "authorization_endpoint"),

@@ -74,7 +74,7 @@ def _folder(url: str) -> str:
 
 def _revocation(provider: Provider, to: ServiceSettings, values: Mapping[str, str]) -> Revocation | None:
     if provider.revocation is None:
-        return Revocation(url=to.revoke_url) if to.revoke_url else None
+        return Revocation(url=to.revoke_url, shared_by="user") if to.revoke_url else None
     return replace(provider.revocation, url=to.revoke_url or _filled(provider.revocation.url, values))
 
 

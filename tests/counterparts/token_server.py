@@ -87,6 +87,7 @@ class TokenServer:
         self.expires_in = 3600
         self.scope = "read write"
         self.script: deque[Answer] = deque()  # for the next token calls
+        self.script_revoke: deque[Answer] = deque()  # for the next calls that give a token back
         self.calls: list[Call] = []
         self.refresh_tokens: dict[str, str] = {}  # token -> its grant
         self.spent: dict[str, str] = {}
@@ -130,7 +131,8 @@ class TokenServer:
         """Status, headers and body for a call; None to hang up."""
         with self._lock:
             self.calls.append(call)
-            scripted = self.script.popleft() if call.path == "/token" and self.script else None
+            script = {"/token": self.script, "/revoke": self.script_revoke}.get(call.path)
+            scripted = script.popleft() if script else None
             if scripted is not None and not scripted.commit and scripted.edit is None:
                 return None if scripted.drop else (scripted.status, scripted.headers, scripted.body or b"{}")
             status, fields = self._routed(call)

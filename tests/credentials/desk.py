@@ -11,7 +11,7 @@ from typing import Any
 
 from bson import ObjectId
 
-from credentials import audit, components, connect, links, users
+from credentials import audit, components, connect, links, outbox, users
 from credentials.connect import Connect
 from credentials.grants import COLLECTION, MAIN, GrantPath
 from credentials.link import Granted, Link
@@ -144,7 +144,7 @@ def providers_at(url: str, **acme: Any) -> Providers:
 
 def declare(store: Store) -> None:
     """All collections of this room."""
-    for module in (links, connect, users, audit, components):
+    for module in (links, connect, users, audit, components, outbox):
         store.declare(module.COLLECTION, module.INDEXES, durable=True)
 
 

@@ -44,6 +44,7 @@ PROGRAMS = {
 }
 SHAPES = {
     *("play", "link", "link-import", "lab", "component-storage", "component-request", "component-answer"),
+    "event",
     *("message", "execute", "step-done", "run-step", "refresh-link"),
 }
 

@@ -22,6 +22,7 @@ from credentials.keyring import KeySettings, UnboundSettings
 from credentials.providers.catalogue import BUILT_IN
 from credentials.providers.custom import OWN_SERVER_FIELDS
 from credentials.providers.settings import OAuthApp, ServiceSettings
+from credentials.webhooks import EventSettings
 from flow8_cli.main import app
 from flow8_core.egress import EgressSettings
 from flow8_modules.catalogue import ModuleSettings
@@ -42,6 +43,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "keys.unbound": UnboundSettings,
     "oauth2.<service>": OAuthApp,
     "services.<service>": ServiceSettings,
+    "events": EventSettings,
     "egress": EgressSettings,
     "worker": WorkerSettings,
     "modules": ModuleSettings,

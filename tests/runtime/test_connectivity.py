@@ -109,7 +109,7 @@ def test_a_link_that_was_revoked_here_is_not_asked_about(deployment: Deployment)
 
     answer = ask(deployment, link_id)
 
-    assert (answer["status"], answer["token_valid"], answer["error"]["code"]) == ("failed", False, "token_revoked")
+    assert (answer["status"], answer["token_valid"], answer["error"]["code"]) == ("failed", False, "access_denied")
     assert answer["error"]["link_id"] == link_id
     assert deployment.lab.requests("slack")["count"] == 0
 
