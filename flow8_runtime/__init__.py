@@ -1,13 +1,13 @@
-"""What a worker does with a step; and the Python door: `submit`, `wait`, `Door`."""
+"""What a worker does with a step; and the Python door: `submit`, `submit_many`, `wait`, `Door`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flow8_runtime.door import Door, submit, wait
+    from flow8_runtime.door import Door, submit, submit_many, wait
 
-__all__ = ["Door", "submit", "wait"]
+__all__ = ["Door", "submit", "submit_many", "wait"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -46,6 +46,31 @@ class Door:
         self.platform.bell.ring({step.queue for step in flow.steps})
         return play
 
+    def submit_many(
+        self,
+        definition: Mapping[str, Any] | Flow,
+        many: Iterable[Mapping[str, Any]],
+        *,
+        company_id: ObjectId,
+        user_id: ObjectId,
+        play_ids: Sequence[ObjectId] | None = None,
+    ) -> list[ObjectId]:
+        """`submit` for each of these arguments, some thousand a second: the plays' ids, in the same order.
+
+        All arguments are checked before anything is written; `ValidationFailed` names each fault below `args[index]`.
+        With `play_ids` of your own, one for each, it can be done again after an error, and adds only what is missing.
+        Workers are woken once, at the end. All of it is held in memory: hand in a larger crowd in parts.
+        """
+        flow = definition if isinstance(definition, Flow) else Flow.parse(definition)
+        listed = list(many)
+        ids = [ObjectId() for _ in listed] if play_ids is None else list(play_ids)
+        try:
+            self.platform.ledger.submit_many(flow, listed, company_id=company_id, user_id=user_id, play_ids=ids)
+        finally:
+            if listed:
+                self.platform.bell.ring({step.queue for step in flow.steps})
+        return ids
+
     def wait(self, play_id: ObjectId, *, company_id: ObjectId, timeout: float = 300.0) -> dict[str, Any]:
         """The play as `flow8 run --json` prints it, once it is over, or as it stands after `timeout` seconds."""
         ledger = self.platform.ledger
@@ -86,6 +111,20 @@ def submit(
     with closing(Door.open()) as door:
         company, user = door.platform.identity(_text(company_id), _text(user_id))
         return door.submit(definition, args, company_id=company, user_id=user)
+
+
+def submit_many(
+    definition: Mapping[str, Any] | Flow,
+    many: Iterable[Mapping[str, Any]],
+    *,
+    company_id: ObjectId | None = None,
+    user_id: ObjectId | None = None,
+    play_ids: Sequence[ObjectId] | None = None,
+) -> list[ObjectId]:
+    """`Door.submit_many` through a door opened for this one call; who acts is found as by `submit`."""
+    with closing(Door.open()) as door:
+        company, user = door.platform.identity(_text(company_id), _text(user_id))
+        return door.submit_many(definition, many, company_id=company, user_id=user, play_ids=play_ids)
 
 
 def wait(play_id: ObjectId, *, company_id: ObjectId | None = None, timeout: float = 300.0) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from bson import ObjectId
 from flow8_core.errors import Conflict, InternalError, NotFound, ValidationFailed
 from flow8_core.store import Insert, Store
 from flow8_modules.effect import Effect
-from flow8_runtime import claims, documents, notation, transitions
+from flow8_runtime import claims, documents, notation, submitting, transitions
 from flow8_runtime.candidates import Candidates
 from flow8_runtime.claiming import Claiming
 from flow8_runtime.claims import Claim, Landing, Outcome
@@ -26,7 +26,6 @@ from flow8_runtime.describe import describe
 from flow8_runtime.documents import FLOWS, PLAYS, STEP_RUNS, Play
 from flow8_runtime.expressions import Scope
 from flow8_runtime.landing import Lander
-from flow8_runtime.notation import Limits
 from flow8_runtime.outputs import Outputs, states
 from flow8_runtime.plays import Apply, Change, Plays, each
 from flow8_runtime.states import READY
@@ -35,8 +34,6 @@ from flow8_runtime.waits import Waits
 
 __all__ = ["Cancellation", "Claim", "Landing", "Ledger", "Outcome"]
 
-ARGS_LIMITS = Limits(depth=32, nodes=50_000, size=256 * 1024)
-PREVIOUS_LIMITS = Limits(depth=64, nodes=200_000, size=4 * 1024 * 1024)
 FLOWS_KEPT = 1024
 
 
@@ -93,27 +90,46 @@ class Ledger:
         `previous` are outputs of steps outside of the flow, `origin` what the sender wants to find again. Raises
         `ValidationFailed` for args that are no JSON or too large, `Conflict` for an id that another company has.
         """
-        definition = documents.definition_id(company_id, flow.digest())
-        play: Play = {
-            "_id": play_id or ObjectId(),
-            "company_id": company_id,
-            "user_id": user_id,
-            "name": flow.name,
-            "definition": definition,
-            "args": _text(dict(args), "args", ARGS_LIMITS),
-        }
+        text = submitting.text_of(args, "args", submitting.ARGS_LIMITS)
+        more: dict[str, Any] = {}
         if previous:
-            play["previous"] = _text(dict(previous), "previous", PREVIOUS_LIMITS)
+            more["previous"] = submitting.text_of(previous, "previous", submitting.PREVIOUS_LIMITS)
         if origin:
-            play["origin"] = dict(origin)
+            more["origin"] = dict(origin)
+        chosen = play_id or ObjectId()
         now = self.now()
-        ops = [Insert(PLAYS, transitions.begin(play, flow, now=now))]
-        if definition not in self._flows:
-            ops.insert(0, Insert(FLOWS, _flow_document(definition, flow, company_id, now)))
-        if not self._store.batch(ops)[-1]:
-            self._check_owner(play["_id"], company_id)
-        self._keep(definition, flow)
-        return play["_id"]  # type: ignore[no-any-return]
+        play = submitting.begun(flow, text, play_id=chosen, company_id=company_id, user_id=user_id, now=now, more=more)
+        self._hand_in(flow, [play], company_id=company_id, now=now)
+        return chosen
+
+    def submit_many(
+        self,
+        flow: Flow,
+        many: Sequence[Mapping[str, Any]],
+        *,
+        company_id: ObjectId,
+        user_id: ObjectId,
+        play_ids: Sequence[ObjectId],
+    ) -> Sequence[bool]:
+        """Write a play of the flow for each of these arguments, under the id that stands in the same place; True for
+        each that was not there yet. To hand in the same again is harmless.
+
+        The arguments of all are checked before anything is written: `ValidationFailed` names what is wrong with each,
+        below `args[index]`. Then it goes in parts, in order; what is cut off halfway is made whole by doing it again.
+        Raises `Conflict` for an id that another company has.
+        """
+        if len(many) != len(play_ids):
+            raise ValidationFailed("Give as many play ids as arguments.", path="play_ids")
+        plays = list(zip(play_ids, submitting.texts_of(many), strict=True))
+        new: list[bool] = []
+        for start in range(0, len(plays), submitting.AT_ONCE):
+            part = plays[start : start + submitting.AT_ONCE]
+            now = self.now()
+            first = submitting.begun(
+                flow, part[0][1], play_id=part[0][0], company_id=company_id, user_id=user_id, now=now
+            )
+            new += self._hand_in(flow, list(submitting.begun_alike(first, part)), company_id=company_id, now=now)
+        return new
 
     def flow(self, definition: str) -> Flow:
         """The flow of a play, by its `definition`; kept by this process. Raises `InternalError` where it is gone."""
@@ -270,6 +286,19 @@ class Ledger:
         flow = self.flow(claim.play["definition"])
         return lambda play: transition(play, flow, claim)
 
+    def _hand_in(self, flow: Flow, plays: Sequence[Play], *, company_id: ObjectId, now: datetime) -> Sequence[bool]:
+        """Write new plays of one flow, and the flow where this process has not done so; True for each that is new."""
+        definition = plays[0]["definition"]
+        ops = [Insert(PLAYS, play) for play in plays]
+        if definition not in self._flows:
+            ops.insert(0, Insert(FLOWS, submitting.flow_document(flow, company_id=company_id, now=now)))
+        written = self._store.batch(ops)[-len(plays) :]
+        for play, new in zip(plays, written, strict=True):
+            if not new:
+                self._check_owner(play["_id"], company_id)
+        self._keep(definition, flow)
+        return written
+
     def _check_owner(self, play_id: ObjectId, company_id: ObjectId) -> None:
         play = self.plays.read(play_id)
         if play is None or play["company_id"] != company_id:
@@ -280,14 +309,3 @@ class Ledger:
             if len(self._flows) >= FLOWS_KEPT:
                 del self._flows[next(iter(self._flows))]
             self._flows[definition] = flow
-
-
-def _text(value: dict[str, Any], name: str, limits: Limits) -> str:
-    faults = notation.faults(value, path=name, limits=limits)
-    if faults:
-        raise ValidationFailed.from_problems(faults)
-    return notation.dumps(value)
-
-
-def _flow_document(definition: str, flow: Flow, company_id: ObjectId, now: datetime) -> dict[str, Any]:
-    return {"_id": definition, "company_id": company_id, "name": flow.name, "text": flow.text, "created_at": now}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
@@ -53,7 +53,7 @@ def read(data: bytes | str, *, form: Literal["json", "yaml"] | None = None, limi
 
 def faults(value: Any, *, path: str = "$", limits: Limits = Limits()) -> list[tuple[str, str]]:
     """What keeps a value from being strict JSON within the limits, as (path, message); empty where nothing does."""
-    return _Inspection(limits).run(value, path)
+    return [] if _sound(value, limits) else _Inspection(limits).run(value, path)
 
 
 def dumps(value: Any) -> str:
@@ -77,6 +77,54 @@ def canonical(value: Any) -> str:
 def member(path: str, key: str) -> str:
     """The path of an object's member; a key that is no plain word is quoted, a long one cut."""
     return f"{path}.{key}" if _PLAIN_KEY.fullmatch(key) else f"{path}[{json.dumps(key[:64])}]"
+
+
+def _sound(value: Any, limits: Limits) -> bool:
+    """Whether nothing is wrong with a value: as `_Inspection` judges, level by level and without the paths, which cost
+    most of the time and are wanted only where something is. What is not of the very types of JSON goes the long way."""
+    nodes = size = 0
+    level = [value]
+    for depth in range(limits.depth + 1):
+        below: list[Any] = []
+        for node in level:
+            kind = type(node)
+            if kind is dict or kind is list:
+                nodes += len(node)
+                if depth >= limits.depth or nodes > limits.nodes:
+                    return False
+                below += node.values() if kind is dict else node
+                texts: Iterable[Any] = node if kind is dict else ()
+            elif kind is str:
+                texts = (node,)
+            elif node is None or kind is bool:
+                size += 4
+                continue
+            elif kind in (int, float) and -_INT64 <= node < _INT64:
+                size += 8
+                continue
+            else:
+                return False
+            for text in texts:
+                length = _length(text)
+                if length is None:
+                    return False
+                size += length
+        if size > limits.size:
+            return False
+        if not below:
+            return True
+        level = below
+    return False
+
+
+def _length(text: Any) -> int | None:
+    """The bytes of a text; None where it is no text, or not a sound one."""
+    if type(text) is not str or "\x00" in text:
+        return None
+    try:
+        return len(text) if text.isascii() else len(text.encode())
+    except UnicodeEncodeError:
+        return None
 
 
 class _Inspection:

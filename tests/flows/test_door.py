@@ -19,7 +19,7 @@ import flow8_runtime
 import flow8_runtime.definition
 heavy = [name for name in ("celery", "kombu", "redis", "pymongo", "nacl", "requests") if name in sys.modules]
 assert not heavy, heavy
-assert set(flow8_runtime.__all__) == {"Door", "submit", "wait"}
+assert set(flow8_runtime.__all__) == {"Door", "submit", "submit_many", "wait"}
 assert all(callable(getattr(flow8_runtime, name)) for name in flow8_runtime.__all__)
 """
 
@@ -50,6 +50,24 @@ def python(deployment: Deployment, program: str, *arguments: str) -> str:
 
 def test_importing_the_room_costs_nothing_until_the_door_is_asked_for(embedded: Deployment) -> None:
     python(embedded, LIGHT)
+
+
+MANY = """
+import json, sys
+import flow8_runtime
+ids = flow8_runtime.submit_many(json.loads(sys.argv[1]), ({"word": f"w{n}"} for n in range(30)))
+print(json.dumps([flow8_runtime.wait(play_id, timeout=30) for play_id in ids]))
+"""
+
+
+def test_many_plays_go_in_by_one_call_and_each_runs_with_its_own_arguments(embedded: Deployment) -> None:
+    embedded.start_worker()
+
+    plays = json.loads(python(embedded, MANY, json.dumps(echo(embedded))))
+
+    assert [play["status"] for play in plays] == ["DONE"] * 30
+    words = [play["steps"][0]["output"]["body"]["json"]["word"] for play in plays]
+    assert words == [f"w{n}" for n in range(30)]
 
 
 def test_one_call_submits_and_one_waits_for_embedded_modes_only_user(embedded: Deployment) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flow8_core.errors import ValidationFailed
-from flow8_core.store import Delete, Index, Insert, Store, Update
+from flow8_core.store import Delete, Filter, Index, Insert, Store, Update
 
 
 def test_the_order_holds_over_collections_and_kinds(store: Store) -> None:
@@ -38,6 +38,46 @@ def test_what_is_there_already_or_does_not_match_gives_false_and_the_rest_goes_o
     assert inserted == expected
     assert updated == expected
     assert store.count("rows", {"rev": 2}) == sum(expected)
+
+
+def test_inserts_that_go_together_are_found_by_every_index(store: Store) -> None:
+    store.declare("crowd", [Index((("a", 1), ("b.c", -1))), Index((("b.c", 1),)), Index((("missing", 1),))])
+    same = {"c": 7}
+    documents = [
+        {"_id": 1, "a": 1, "b": same},
+        {"_id": 2, "a": 1, "b": same},
+        {"_id": 3, "a": True, "b": same},
+        {"_id": 4, "a": 1.0, "b": {"c": 7}},
+        {"_id": 5, "a": 1, "b": {"c": [7, 8]}},
+        {"_id": 6, "a": [1, 2], "b": {"c": 8}},
+        {"_id": 7, "a": 1},
+        {"_id": 8, "a": 1, "b": same},
+    ]
+
+    assert store.batch([Insert("crowd", document) for document in documents]) == [True] * 8
+
+    def ids(wanted: Filter) -> list[int]:
+        return [each["_id"] for each in store.find("crowd", wanted, sort=[("_id", 1)])]
+
+    assert ids({"a": 1, "b.c": 7}) == [1, 2, 4, 5, 8]
+    assert ids({"a": True}) == [3]
+    assert ids({"a": 2, "b.c": 8}) == [6]
+    assert ids({"b.c": 8}) == [5, 6]
+    assert ids({"b.c": None}) == [7]
+    assert ids({"missing": None}) == list(range(1, 9))
+
+
+def test_a_duplicate_among_inserts_leaves_no_trace_of_its_own(store: Store) -> None:
+    store.declare("crowd", [Index((("a", 1),))])
+    store.insert("crowd", {"_id": 3, "a": "before"})
+
+    applied = store.batch([Insert("crowd", {"_id": number, "a": "now"}) for number in (1, 2, 3, 4, 4)])
+
+    assert applied == [True, True, False, True, False]
+    assert [each["_id"] for each in store.find("crowd", {"a": "now"}, sort=[("_id", 1)])] == [1, 2, 4]
+    assert [each["_id"] for each in store.find("crowd", {"a": "before"})] == [3]
+    assert store.delete("crowd", {"_id": 4}) == {"_id": 4, "a": "now"}
+    assert store.count("crowd", {"a": "now"}) == 2
 
 
 def test_an_update_without_an_id_takes_the_first_match_like_any_other(store: Store) -> None:

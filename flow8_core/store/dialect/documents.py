@@ -50,12 +50,17 @@ def encode(document: Mapping[str, Any]) -> bytes:
 
 def checked_body(document: Mapping[str, Any]) -> bytes:
     """A document that is to be stored, as BSON. Raises `ValidationFailed` for what no store keeps."""
+    check_storable(document)
+    return encode(document)
+
+
+def check_storable(document: Mapping[str, Any]) -> None:
+    """Raises `ValidationFailed` for a document without an `_id`, or with a field that none may have."""
     if not isinstance(document, dict | Mapping) or "_id" not in document:
         raise ValidationFailed("A document needs an _id.", path="_id")
     if isinstance(document["_id"], list | tuple):
         raise ValidationFailed("An _id cannot be an array.", path="_id")
     check_fields(document)
-    return encode(document)
 
 
 def check_fields(document: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from bson.raw_bson import RawBSONDocument
 
 from flow8_core.errors import ValidationFailed
 from flow8_core.store.base import Filter
-from flow8_core.store.dialect.documents import RESERVED, check_fields, checked_body, encode
+from flow8_core.store.dialect.documents import RESERVED, check_fields, check_storable, encode
 from flow8_core.store.dialect.matching import Matcher
 from flow8_core.store.dialect.updating import Change
 
@@ -23,7 +23,7 @@ KEPT = 8  # how many later writes a lost one may hide behind and still be found
 
 def stamped_document(document: Mapping[str, Any], stamp: ObjectId) -> RawBSONDocument:
     """A document to insert. Raises `ValidationFailed`."""
-    checked_body(document)
+    check_storable(document)
     return RawBSONDocument(encode({**document, STAMPS: [stamp]}))
 
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import itertools
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import is_
 from typing import Any
 
 from flow8_core.errors import ValidationFailed
@@ -66,6 +67,17 @@ class IndexTable:
                 return self._multikey(document)
             entry.append(keys.encode(value))
         return (tuple(entry),)
+
+    def entries_of_all(self, documents: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Entry, ...]]:
+        """The entries of each document. Documents that are written together often share their values: what is the very
+        same as in the one before is not encoded again."""
+        last: list[Any] = []
+        entries: tuple[Entry, ...] = ()
+        for document in documents:
+            values = [scalar(document, parts) for parts in self.parts]
+            if not last or ARRAY in values or not all(map(is_, values, last)):
+                last, entries = values, self.entries(document)
+            yield entries
 
     @property
     def has_arrays(self) -> bool:

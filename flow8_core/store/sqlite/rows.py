@@ -80,6 +80,26 @@ def insert(connection: sqlite3.Connection, collection: Collection, document: Map
         raise _duplicate(collection) from None
 
 
+def insert_all(
+    connection: sqlite3.Connection, collection: Collection, documents: Sequence[tuple[Document, bytes]]
+) -> None:
+    """Add documents, each with its BSON. Raises `DuplicateKey` where any of them is there already."""
+    try:
+        first = connection.execute(f"SELECT coalesce(max(row), 0) + 1 FROM {collection.table}").fetchall()[0][0]  # noqa: S608
+        connection.executemany(
+            f"INSERT INTO {collection.table} (row, id, body) VALUES (?, ?, ?)",  # noqa: S608
+            [(row, keys.encode(document["_id"]), body) for row, (document, body) in enumerate(documents, first)],
+        )
+        for index in collection.indexes:
+            entries = list(index.entries_of_all(document for document, _ in documents))
+            if any(each[0][0] for each in entries):
+                index.meet_array(connection)
+            rows = [(*entry, row) for row, each in enumerate(entries, first) for entry in each]
+            connection.executemany(index.insert_sql, rows)
+    except sqlite3.IntegrityError:
+        raise _duplicate(collection) from None
+
+
 def update(
     connection: sqlite3.Connection,
     collection: Collection,

@@ -10,7 +10,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,23 @@ from flow8_core.store.sqlite.database import Database
 PURGE_EVERY_S = 60.0
 PURGE_AT_MOST = 500  # documents of an index in one go, since a write of somebody's carries it
 
-_Write = Callable[[sqlite3.Connection, Collection], bool]
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """An operation of a batch, checked and encoded as far as possible before anybody waits for us.
+
+    `document` and `body` are there where it is an insert.
+    """
+
+    collection: str
+    run: Callable[[sqlite3.Connection, Collection], bool]
+    document: Document | None = None
+    body: bytes = b""
+
+    @property
+    def inserts_into(self) -> str:
+        """The collection; empty where it is no insert."""
+        return "" if self.document is None else self.collection
 
 
 class SqliteStore:
@@ -97,9 +115,15 @@ class SqliteStore:
             return rows.count(connection, known, matcher) if known else 0
 
     def batch(self, ops: Sequence[Op]) -> list[bool]:
-        writes = [_prepared(op) for op in ops]
+        runs = [(name, list(of_one)) for name, of_one in groupby(map(_prepared, ops), lambda write: write.inserts_into)]
         with self._writing(*{op.collection for op in ops}) as transaction:
-            return [transaction.applies(op.collection, write) for op, write in zip(ops, writes, strict=True)]
+            applied: list[bool] = []
+            for name, writes in runs:
+                if name and len(writes) > 1 and transaction.inserts(name, writes):
+                    applied += [True] * len(writes)
+                else:
+                    applied += [transaction.applies(write.collection, write) for write in writes]
+            return applied
 
     def purge(self) -> int:
         """Remove documents whose TTL index says so; how many. Writes do it now and then by themselves."""
@@ -183,6 +207,21 @@ class _Transaction:
             self.create(name, (), durable=False)
         return self.catalogue.collections[name]
 
+    def inserts(self, name: str, writes: Sequence[_Write]) -> bool:
+        """Whether several inserts were applied at once. False: nothing was, for one of them is a duplicate."""
+        collection = self.collection(name)
+        self.connection.execute("SAVEPOINT inserts")
+        try:
+            rows.insert_all(
+                self.connection, collection, [(write.document, write.body) for write in writes if write.document]
+            )
+        except DuplicateKey:
+            self.connection.execute("ROLLBACK TO inserts")
+            return False
+        finally:
+            self.connection.execute("RELEASE inserts")
+        return True
+
     def applies(self, name: str, write: _Write) -> bool:
         """Whether a write of a batch was applied. What a unique index refuses is undone alone."""
         collection = self.collection(name)
@@ -190,7 +229,7 @@ class _Transaction:
         if careful:
             self.connection.execute("SAVEPOINT op")
         try:
-            applied = write(self.connection, collection)
+            applied = write.run(self.connection, collection)
         except DuplicateKey:
             applied = False
             if careful:
@@ -201,21 +240,23 @@ class _Transaction:
 
 
 def _prepared(op: Op) -> _Write:
-    """An operation of a batch, checked and encoded as far as possible before anybody waits for us."""
+    name = op.collection
     if isinstance(op, Insert):
-        document, body = op.document, checked_body(op.document)
+        document, body = dict(op.document), checked_body(op.document)
 
         def insert(connection: sqlite3.Connection, collection: Collection) -> bool:
             rows.insert(connection, collection, document, body)
             return True
 
-        return insert
+        return _Write(name, insert, document, body)
     matcher = compile_filter(op.filter)
     if isinstance(op, Update):
         change = compile_update(op.update)
         whole = _replacement_body(change)
-        return lambda connection, known: rows.update(connection, known, matcher, change, body=whole) is not None
-    return lambda connection, collection: rows.delete(connection, collection, matcher) is not None
+        return _Write(
+            name, lambda connection, known: rows.update(connection, known, matcher, change, body=whole) is not None
+        )
+    return _Write(name, lambda connection, known: rows.delete(connection, known, matcher) is not None)
 
 
 def _replacement_body(change: Change) -> bytes | None:
