@@ -24,6 +24,8 @@ COLLECTION = "db_links"
 MARGIN_S = 60.0
 LONGEST_LEAD_S = 3600
 SHORTEST_LEAD_S = 60
+# of the time that a grant survives without a refresh: early enough for many more tries
+KEEP_ALIVE_AFTER = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +107,22 @@ class Grant:
         return expiry is None or expiry - now > timedelta(seconds=MARGIN_S)
 
     def due(self, now: datetime) -> bool:
-        """Whether the access token should be replaced before it is used again."""
-        due_at = self.fields.get("refresh_at") or self.due_by_rule()
-        return due_at is not None and due_at <= now
+        """Whether the access token should be replaced before it is used again, or the grant kept alive."""
+        return any(moment is not None and moment <= now for moment in (self.due_at, self.keep_alive_at))
+
+    @property
+    def due_at(self) -> datetime | None:
+        """From when on the access token should be replaced; None: it does not end."""
+        return self.fields.get("refresh_at") or self.due_by_rule()
+
+    @property
+    def keep_alive_at(self) -> datetime | None:
+        """When to refresh although the access token may be good for long: a grant that is not refreshed until
+        `grant_idle_at` ends by itself. None where none such end is known, or nothing could be refreshed."""
+        idle_at, issued_at = self.fields.get("grant_idle_at"), self.fields.get("issued_at")
+        if idle_at is None or issued_at is None or not self.refreshable:
+            return None
+        return issued_at + KEEP_ALIVE_AFTER * (idle_at - issued_at)  # type: ignore[no-any-return]
 
     def due_by_rule(self) -> datetime | None:
         """For documents of older servers, which have no `refresh_at`: an hour before the end."""

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from credentials.links import Link
 from flow8_core.errors import (
     AccessDenied,
+    AppBlocked,
     Flow8Error,
     InsufficientScope,
     InvalidGrant,
-    ProviderMisconfigured,
 )
 
 _REASONS = {
@@ -41,7 +41,8 @@ def none_connected(service: str) -> AccessDenied:
 def unusable(link: Link) -> Flow8Error | None:
     """The error of a link that is not active; None for one that is.
 
-    `InvalidGrant` carries the link's id: what waits for the link may wait on. `AccessDenied` does not: it is over.
+    `InvalidGrant` and `AppBlocked` carry the link's id: what waits for the link may wait on. `AccessDenied` does not:
+    it is over.
     """
     service, link_id = link.service, str(link.id)
     match link.status:
@@ -50,7 +51,7 @@ def unusable(link: Link) -> Flow8Error | None:
         case "needs_reconnect":
             return needs_reconnect(link, link.status_reason)
         case "app_blocked":
-            return ProviderMisconfigured(
+            return AppBlocked(
                 f"The {service} application is refused by the provider. Verify client_id and client_secret of "
                 f"oauth2.{service}; the link {link_id} works again then.",
                 service=service,

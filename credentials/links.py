@@ -13,9 +13,10 @@ from typing import Any
 
 from bson import ObjectId
 
-from credentials import forecast, grants, link_accounts
+from credentials import forecast, grants, link_accounts, upkeep_times
+from credentials.applications import REFUSED
 from credentials.audit import Audit, Origin
-from credentials.grants import COLLECTION, MAIN, USER
+from credentials.grants import COLLECTION, MAIN, USER, USER_TOKEN
 from credentials.link import Granted, Link, Status
 from credentials.link_notes import LATEST, TOLD, noted
 from credentials.providers.provider import Provider
@@ -38,6 +39,10 @@ INDEXES = (
     # who else lives by the same upstream grant, in whatever company
     Index((("integration_type", 1), ("provider_user_id", 1))),
     Index((("integration_type", 1), ("provider_account", 1))),
+    Index((("status", 1), (upkeep_times.FIELD, 1))),
+    Index((("integration_type", 1), ("status", 1))),
+    Index((("integration_type", 1), ("refused_as", 1), ("refused_at", 1))),
+    Index((("integration_type", 1), ("issued_at", 1))),
 )
 
 # what a list reads: no envelope
@@ -183,7 +188,8 @@ class Links:
                 cleared += [USER.field("status"), USER.field("status_reason")]
             else:
                 cleared = [*cleared[:2], "user_token"]
-            return self._updated(existing, {"$set": fields, "$inc": counted, "$unset": dict.fromkeys(cleared, "")})
+            unset = dict.fromkeys([*cleared, *REFUSED], "")
+            return self._updated(existing, {"$set": fields, "$inc": counted, "$unset": unset})
 
         return self._audited("integration_linked", link_id, before, after, write)
 
@@ -217,7 +223,11 @@ class Links:
         if granted.expires_at is not None:
             fields["token_expiry"] = granted.expires_at
             fields["refresh_at"] = grants.refresh_at(granted.expires_at, fields["lifetime_s"], provider.refresh_lead_s)
-        return fields | {"scopes": list(granted.scopes)}
+        after = upkeep_times.changed({**known, "_id": link_id, USER_TOKEN: None}, MAIN, fields)
+        if granted.user_tokens is not None:
+            after = upkeep_times.changed({**known, **after}, USER, fields)
+        look_at = upkeep_times.of_document(after, provider, now=fields["updated_at"])
+        return fields | {"scopes": list(granted.scopes), upkeep_times.FIELD: look_at}
 
     def _inserted(self, link_id: ObjectId, fields: Mapping[str, Any], service: str, user_id: ObjectId) -> Link:
         document: Document = {

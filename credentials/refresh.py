@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal, NoReturn
 
 from credentials import link_errors, revocation, token_reply
+from credentials.applications import Applications, refused_mark
 from credentials.audit import Audit
 from credentials.grants import MAIN, USER, GrantPath
 from credentials.links import Link
@@ -25,6 +27,7 @@ from credentials.providers.catalogue import Providers
 from credentials.providers.provider import Provider
 from credentials.refresh_claims import CALL_S, Claim, Claims, Pause
 from credentials.refresh_plan import plan
+from credentials.refresh_settings import RefreshSettings
 from credentials.token_errors import refusal
 from credentials.token_reply import Reply, Tokens
 from credentials.vault import Vault
@@ -37,9 +40,11 @@ from flow8_core.errors import (
     InsufficientScope,
     InternalError,
     InvalidGrant,
+    ProviderMisconfigured,
     ProviderUnavailable,
     RefreshBusy,
     TokenRevoked,
+    ValidationFailed,
     VendorBadResponse,
 )
 from flow8_core.store import Store
@@ -51,7 +56,10 @@ KEPT = crashpoints.register("refresh.kept", "the raw reply is durable; nothing o
 STORED = crashpoints.register("refresh.stored", "the new tokens are stored; nobody has been told")
 
 LEAST_S = 5.0  # with less time left, a token that may be used once only is not sent
+DISBELIEF_S = 300.0  # between two tries of a link whose provider condemns so many that it is not believed
 ADOPT_PAUSES_S = (0.05, 0.15, 0.3)  # together half a second: nothing waits longer in a worker
+
+Why = Literal["due", "refused", "wished"]
 
 _CONDEMNED = (InvalidGrant, TokenRevoked, InsufficientScope)
 _log = logging.getLogger(__name__)
@@ -59,7 +67,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Turn:
-    """One caller's look at one grant. `usable`: its access token works without a refresh."""
+    """One caller's look at one grant. `usable`: its access token will do where the refresh fails."""
 
     link: Link
     path: GrantPath
@@ -78,6 +86,7 @@ class Refresher:
         providers: Providers,
         egress: Egress,
         *,
+        settings: RefreshSettings = RefreshSettings(),  # noqa: B008  frozen
         clock: Clock = SystemClock(),  # noqa: B008  has no state
         pause: Pause = time.sleep,
     ) -> None:
@@ -88,6 +97,7 @@ class Refresher:
         self._clock = clock
         self._pause = pause
         self._claims = Claims(store, vault, pause=pause)
+        self._applications = Applications(store, vault, settings)
 
     def fresh(self, link: Link, *, deadline: Deadline, force: bool = False) -> Link:
         """The link with a usable access token, refreshed where that is due; never waits longer than a second for
@@ -100,20 +110,32 @@ class Refresher:
         `RateLimited`, `ProviderUnavailable` or `VendorBadResponse` where the refresh failed and the token is over;
         `ExecutionTimeout` where too little time is left to begin; `StoreUnavailable`.
         """
-        renewed = self._renewed(link, MAIN, deadline, force=force)
+        return self._with_user(self._renewed(link, MAIN, deadline, why="refused" if force else "due"), deadline)
+
+    def refresh(self, link: Link, *, deadline: Deadline) -> Link:
+        """Refresh a link now, by somebody's wish: due or not, but no earlier than a failure allows, and never against
+        the rules by which it lives.
+
+        Raises as `fresh`, also where the old access token would do; `ValidationFailed` where the provider gave no
+        refresh token.
+        """
+        return self._with_user(self._renewed(self._current(link), MAIN, deadline, why="wished"), deadline, wished=True)
+
+    def _with_user(self, renewed: Link, deadline: Deadline, *, wished: bool = False) -> Link:
+        """The link with the user's own token renewed as well, where it has one."""
         user = renewed.grant(USER)
         if not user.exists or user.fields.get("status") == "needs_reconnect":
             return renewed
         try:
-            return self._renewed(renewed, USER, deadline, force=False)
+            return self._renewed(renewed, USER, deadline, why="wished" if wished and user.refreshable else "due")
         except Flow8Error as error:
             # the main token works: a step that needs the user's own will find that missing and say so
-            _log.warning("the user token of link %s was not refreshed: %s", link.id, error.code)
+            _log.warning("the user token of link %s was not refreshed: %s", renewed.id, error.code)
             return self._claims.reread(renewed) or renewed
 
-    def _renewed(self, link: Link, path: GrantPath, deadline: Deadline, *, force: bool) -> Link:
-        provider, refused = self._providers.get(link.service), link.generation if force else None
-        if force:
+    def _renewed(self, link: Link, path: GrantPath, deadline: Deadline, *, why: Why) -> Link:
+        provider, seen = self._providers.get(link.service), link.grant(path).generation
+        if why == "refused":
             link = self._current(link)
         retry_after = None
         for pause_s in (0.0, *ADOPT_PAUSES_S):
@@ -122,12 +144,12 @@ class Refresher:
                 link = self._current(link)
             grant, now = link.grant(path), self._store.now()
             self._refuse_unusable(link, path)
-            again = refused is not None and grant.generation == refused
-            turn = _Turn(link, path, provider, deadline, usable=grant.usable(now) and not again)
-            step = plan(grant, provider, now=now, force=again)
+            again = why if grant.generation == seen else "due"  # somebody else has done it meanwhile
+            turn = _Turn(link, path, provider, deadline, usable=again == "due" and grant.usable(now))
+            step = plan(grant, provider, now=now, force=again == "refused", wished=again == "wished")
             match step.step:
                 case "use":
-                    return link
+                    return link if again != "wished" else self._unrenewed(link, path)
                 case "dead":
                     raise self._expired(link, path, step.reason or "token_expired")
                 case "back_off":
@@ -147,6 +169,22 @@ class Refresher:
             retry_after=retry_after or 1.0,
         )
 
+    def _unrenewed(self, link: Link, path: GrantPath) -> NoReturn:
+        """Why a wish cannot be met although the link works."""
+        grant = link.grant(path)
+        if not grant.refreshable:
+            raise ValidationFailed(
+                f"{self._providers.get(link.service).title} gave no refresh token for the link {link.id}; connect it "
+                f"anew with `flow8 link connect {link.service} --reconnect {link.id}` when its access token ends.",
+                path="ID", service=link.service, link_id=str(link.id),
+            )  # fmt: skip
+        left_s = ((grant.expiry or self._store.now()) - self._store.now()).total_seconds()
+        raise RefreshBusy(
+            f"Whether an earlier refresh of the {link.service} link {link.id} took place is unknown. Its access token "
+            "is used to its end, and only then the refresh token is tried again, for then nothing can be lost.",
+            service=link.service, link_id=str(link.id), retry_after=max(1.0, left_s),
+        )  # fmt: skip
+
     def _sent(self, turn: _Turn, *, unknown: bool) -> Link | None:
         """Claim and refresh; None where somebody else was first."""
         if turn.deadline.remaining() < LEAST_S and turn.provider.replay != "reusable":
@@ -157,6 +195,9 @@ class Refresher:
                 service=turn.link.service,
                 link_id=str(turn.link.id),
             )
+        standing = self._applications.standing(turn.provider, now=self._store.now())
+        if standing.code is not None and not standing.trial:
+            return self._paused(turn, standing.code)
         claim = self._claims.take(turn.link, turn.path, unknown=unknown)
         if claim is None:
             return None
@@ -175,6 +216,15 @@ class Refresher:
         except Flow8Error as error:
             return self._failed(turn, claim, error)
         crashpoints.visit(RECEIVED)
+        try:
+            found = self._answered(turn, claim, reply, sent_at)
+        except _CONDEMNED:
+            self._applications.passed(turn.provider, standing)  # it was the grant that was refused, and not we
+            raise
+        self._applications.passed(turn.provider, standing)
+        return found
+
+    def _answered(self, turn: _Turn, claim: Claim, reply: Reply, sent_at: datetime) -> Link | None:
         if not 200 <= reply.status < 300:
             return self._failed(turn, claim, self._refusal(turn.provider, reply))
         self._claims.keep_reply(claim, reply, sent_at=sent_at)
@@ -228,7 +278,15 @@ class Refresher:
         if isinstance(error, _CONDEMNED):
             return self._condemned(turn, claim, error, kept_at)
         perhaps = (error.ambiguous or claim.unknown) and turn.provider.replay != "reusable"
-        self._claims.give_up(claim, pause_s=error.retry_after, spent_perhaps=perhaps)
+        marks = {}
+        if isinstance(error, ProviderMisconfigured):
+            now = self._store.now()
+            code = self._applications.refused(turn.provider, error, claim.link, now=now)
+            marks = refused_mark(claim.link, "app", now)
+            if code is not None:
+                self._claims.give_up(claim, pause_s=0.0, spent_perhaps=perhaps, marks=marks)
+                return self._paused(turn, code)
+        self._claims.give_up(claim, pause_s=error.retry_after, spent_perhaps=perhaps, marks=marks)
         if claim.link.grant(turn.path).failures == 0:
             self._record("integration_refresh_failed", claim.link, turn.path, error=error)
         if turn.usable:
@@ -245,11 +303,41 @@ class Refresher:
             if grant.generation != claim.generation or another_kept:
                 return None
         lost = claim.unknown and turn.provider.replay != "reusable" and isinstance(error, InvalidGrant)
-        buried = self._claims.bury(claim, "refresh_outcome_lost" if lost else error.code)
+        now = self._store.now()
+        marks = {} if lost else refused_mark(claim.link, "grant", now)
+        if self._applications.mistrusts(turn.provider, claim.link, now=now):
+            return self._disbelieved(turn, claim, error, marks)
+        buried = self._claims.bury(claim, "refresh_outcome_lost" if lost else error.code, marks=marks)
         if buried is None:
             return None
         self._record("integration_needs_reconnect", buried, turn.path, error=error)
         raise link_errors.unusable(buried) or error
+
+    def _disbelieved(self, turn: _Turn, claim: Claim, error: Flow8Error, marks: Mapping[str, Any]) -> Link:
+        """The provider condemns so many links that it is asked again later, before any of them is given up."""
+        perhaps = claim.unknown and turn.provider.replay != "reusable"
+        self._claims.give_up(claim, pause_s=DISBELIEF_S, spent_perhaps=perhaps, marks=marks)
+        if turn.usable:
+            return claim.link
+        link = claim.link
+        raise ProviderUnavailable(
+            f"{turn.provider.title} refuses many accounts at once, so that the {link.service} link {link.id} is not "
+            "given up but tried again later. Its administrator has been told in the log.",
+            service=link.service, link_id=str(link.id), provider_code=error.provider_code, retry_after=DISBELIEF_S,
+        )  # fmt: skip
+
+    def _paused(self, turn: _Turn, code: str) -> Link | None:
+        """The application is refused: the link waits until that is mended, and its access token is used to its end."""
+        blocked = self._claims.block(turn.link, code)
+        if blocked is not None:
+            self._record("integration_status_changed", blocked, turn.path)
+        link = blocked or self._current(turn.link)
+        error = link_errors.unusable(link)
+        if turn.usable:
+            return link
+        if error is not None:
+            raise error
+        return None  # somebody has just mended it
 
     def _expired(self, link: Link, path: GrantPath, reason: str) -> Flow8Error:
         """What to raise for a grant that nothing can renew, after its status says so."""
@@ -277,6 +365,8 @@ class Refresher:
         return found
 
     def _refuse_unusable(self, link: Link, path: GrantPath) -> None:
+        if link.status == "app_blocked":
+            return  # while its access token lasts that is enough; a refresh asks whether the application is mended
         if link.status == "needs_reconnect" and link.grant(path).reply_kept:
             return  # a holder who was stopped for long has landed better tokens
         error = link_errors.unusable(link)

@@ -17,7 +17,8 @@ from typing import Any, Protocol
 
 from bson import ObjectId
 
-from credentials import grants
+from credentials import grants, upkeep_times
+from credentials.applications import REFUSED
 from credentials.grants import COLLECTION, MAIN, USER, GrantPath
 from credentials.link_notes import noted
 from credentials.links import Link
@@ -80,7 +81,7 @@ class Claims:
         wanted = {
             **self._spent(link, path),
             path.field("refresh.owner"): grant.claim.get("owner"),
-            "status": {"$in": ["active", None]},
+            "status": {"$in": ["active", "app_blocked", None]},
         }
         document = self._store.update(COLLECTION, wanted, {"$set": {path.field("refresh"): claim}})
         if document is None:
@@ -127,18 +128,26 @@ class Claims:
         )
         fields |= {"updated_at": self._store.now(), path.field("generation"): claim.generation + 1}
         fields |= _status(path, "active", None)
+        if link.status == "app_blocked":
+            fields |= {"status": "active", "status_reason": None}
+        # of the other grant, this may be an older state: then the next look comes too early, which does no harm
+        after = upkeep_times.changed(link.document, path, fields)
+        fields[upkeep_times.FIELD] = upkeep_times.of_document(after, provider, now=self._store.now())
         document = self._insist(claim, {"$set": fields, "$unset": self._cleared(path)})
         return None if document is None else Link(document, self._vault)
 
-    def give_up(self, claim: Claim, *, pause_s: float | None, spent_perhaps: bool) -> None:
+    def give_up(
+        self, claim: Claim, *, pause_s: float | None, spent_perhaps: bool, marks: Mapping[str, Any] | None = None
+    ) -> None:
         """End a claim that brought nothing, if it is still ours. With `spent_perhaps` it stays, over, so that the next
-        holder knows; and so does a reply that could not be read."""
+        holder knows; and so does a reply that could not be read. `marks` are set in the link as well."""
         path, now = claim.path, self._store.now()
         failures = claim.link.grant(path).failures + 1
         wait = pause_s if pause_s is not None else min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(failures - 1, 10))
         changes: dict[str, Any] = {
             path.field("not_before"): now + timedelta(seconds=wait),
             path.field("failures"): failures,
+            **(marks or {}),
         }
         update: dict[str, Any] = {"$set": changes}
         if spent_perhaps:
@@ -154,13 +163,20 @@ class Claims:
             before = {"$set": {claim.path.field("refresh.lease_until"): self._store.now()}}
         self._store.update(COLLECTION, self._owned(claim), before)
 
-    def bury(self, claim: Claim, reason: str) -> Link | None:
+    def bury(self, claim: Claim, reason: str, *, marks: Mapping[str, Any]) -> Link | None:
         """Mark the grant as needing a reconnect, if the claim is still ours; None where it is not. The tokens stay: a
         holder who was stopped may still land better ones."""
-        fields = self._needs_reconnect(claim.link, claim.path, reason)
+        fields = self._needs_reconnect(claim.link, claim.path, reason) | dict(marks)
         document = self._store.update(
             COLLECTION, self._owned(claim), {"$set": fields, "$unset": {claim.path.field("refresh"): ""}}
         )
+        return None if document is None else Link(document, self._vault)
+
+    def block(self, link: Link, code: str) -> Link | None:
+        """Mark an active link as one whose application the provider refuses; None where it is not active any more."""
+        fields = {"status": "app_blocked", "status_reason": code, "updated_at": self._store.now()}
+        wanted = {"_id": link.id, "company_id": link.company_id, "status": {"$in": ["active", None]}}
+        document = self._store.update(COLLECTION, wanted, {"$set": fields})
         return None if document is None else Link(document, self._vault)
 
     def expire(self, link: Link, path: GrantPath, reason: str) -> Link | None:
@@ -209,7 +225,7 @@ class Claims:
         return {**self._spent(claim.link, claim.path), claim.path.field("refresh.owner"): claim.owner}
 
     def _cleared(self, path: GrantPath) -> dict[str, str]:
-        return {path.field("refresh"): "", path.field("not_before"): ""}
+        return dict.fromkeys((path.field("refresh"), path.field("not_before"), *REFUSED), "")
 
 
 def _status(path: GrantPath, status: str, reason: str | None) -> dict[str, Any]:

@@ -40,29 +40,30 @@ class Plan:
 USE = Plan("use")
 
 
-def plan(grant: Grant, provider: Provider, *, now: datetime, force: bool = False) -> Plan:
-    """What to do now. `force`: the vendor refused the access token, whatever its dates say."""
+def plan(grant: Grant, provider: Provider, *, now: datetime, force: bool = False, wished: bool = False) -> Plan:
+    """What to do now. `force`: the vendor refused the access token, whatever its dates say. `wished`: somebody wants a
+    new one, although the old one may be good for long; `use` then says that it has to do."""
     if grant.reply_kept:
         return Plan("recover")
-    if not force and not grant.due(now):
+    if not (force or wished or grant.due(now)):
         return USE
     usable = grant.usable(now) and not force
     if not grant.refreshable:
         return USE if usable else Plan("dead", reason="token_revoked" if force else "token_expired")
     held_s = _seconds_until(grant.claim.get("lease_until"), now)
     if held_s > 0:
-        return USE if usable else Plan("wait", retry_after=min(held_s, BUSY_RETRY_S))
+        return USE if usable and not wished else Plan("wait", retry_after=min(held_s, BUSY_RETRY_S))
     pause_s = _seconds_until(grant.not_before, now)
     if pause_s > 0:
-        return USE if usable else Plan("back_off", retry_after=pause_s)
+        return USE if usable and not wished else Plan("back_off", retry_after=pause_s)
     if not grant.claim:
         return Plan("send")
-    if usable and not _may_repeat(grant, provider, now):
+    if usable and not may_repeat(grant, provider, now):
         return USE
     return Plan("send", unknown=True)
 
 
-def _may_repeat(grant: Grant, provider: Provider, now: datetime) -> bool:
+def may_repeat(grant: Grant, provider: Provider, now: datetime) -> bool:
     """Whether presenting the refresh token again is harmless although its use may have succeeded."""
     if provider.replay == "reusable":
         return True

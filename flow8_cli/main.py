@@ -7,7 +7,22 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from flow8_cli import check, component, demo, doctor, keys, lab, link, modules, plays, providers, run, serve, worker
+from flow8_cli import (
+    check,
+    component,
+    demo,
+    doctor,
+    keys,
+    lab,
+    link,
+    link_refresh,
+    modules,
+    plays,
+    providers,
+    run,
+    serve,
+    worker,
+)
 from flow8_cli.helping import command, examples
 from flow8_cli.output import Output
 from flow8_cli.reporting import STOPPED, report, report_usage
@@ -29,6 +44,7 @@ command(app, "demo", *demo.EXAMPLES)(demo.demo)
 command(app, "run", *run.EXAMPLES)(run.run)
 command(app, "check", *check.EXAMPLES)(check.check)
 command(app, "plays", *plays.EXAMPLES)(plays.plays)
+command(link.app, "refresh", *link_refresh.EXAMPLES)(link_refresh.refresh)
 app.add_typer(link.app, name="link")
 app.add_typer(component.app, name="component")
 app.add_typer(keys.app, name="keys")

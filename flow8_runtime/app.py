@@ -83,6 +83,11 @@ def make_app(broker_url: str, *, queues: tuple[str, ...] = (DEFAULT_QUEUE,)) -> 
     return app
 
 
+def publish_refresh(app: Celery, message: Mapping[str, Any]) -> None:
+    """Send a `flow8.refresh_link`. Raises `StoreUnavailable` where the broker does not answer."""
+    _publish(app, REFRESH_LINK, message, UPKEEP_QUEUE)
+
+
 def publish_answer(app: Celery, queue: str, answer: Mapping[str, Any]) -> None:
     """Send a `flow8.step_done` to a queue of the sender's. Raises `StoreUnavailable` where the broker does not
     answer."""

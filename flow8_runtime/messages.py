@@ -62,13 +62,15 @@ class RunStep(BaseModel):
 
 
 class RefreshLink(BaseModel):
-    """`flow8.refresh_link`: refresh one link now, whether or not it is due."""
+    """`flow8.refresh_link`: refresh one link now, whether or not it is due; with `if_due`, do only what its dates ask
+    for."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
 
     version: Literal[1]
     company_id: Id
     link_id: Id
+    if_due: bool = False
 
 
 def arguments(text: str) -> dict[str, Any]:

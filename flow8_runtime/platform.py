@@ -15,7 +15,20 @@ from typing import TYPE_CHECKING
 
 from bson import ObjectId
 
-from credentials import audit, check_values, components, connect, events, key_rows, links, outbox, revocation, users
+from credentials import (
+    applications,
+    audit,
+    check_values,
+    components,
+    connect,
+    events,
+    key_rows,
+    links,
+    outbox,
+    revocation,
+    users,
+)
+from credentials.applications import Applications
 from credentials.audit import Audit
 from credentials.components import Components
 from credentials.connect import Connect
@@ -29,6 +42,7 @@ from credentials.refresh import Refresher
 from credentials.resolver import Resolver
 from credentials.revocation import RevocationCourier
 from credentials.unlink import Unlink
+from credentials.upkeep import Upkeep
 from credentials.users import Users
 from credentials.vault import Vault
 from flow8_core.clock import Clock, SystemClock
@@ -53,6 +67,7 @@ COLLECTIONS: tuple[tuple[str, tuple[Index, ...], bool], ...] = (
     (links.COLLECTION, links.INDEXES, True),
     (components.COLLECTION, components.INDEXES, True),
     (connect.COLLECTION, connect.INDEXES, True),
+    (applications.COLLECTION, applications.INDEXES, True),
     (users.COLLECTION, users.INDEXES, True),
     (outbox.COLLECTION, outbox.INDEXES, True),
     (audit.COLLECTION, audit.INDEXES, True),
@@ -161,7 +176,14 @@ class Platform:
 
     @cached_property
     def refresher(self) -> Refresher:
-        return Refresher(self.store, self.vault, self.providers, self.egress, clock=self.clock)
+        return Refresher(
+            self.store, self.vault, self.providers, self.egress, settings=self.settings.refresh, clock=self.clock
+        )
+
+    @cached_property
+    def upkeep(self) -> Upkeep:
+        applications = Applications(self.store, self.vault, self.settings.refresh)
+        return Upkeep(self.store, self.vault, self.providers, applications)
 
     @cached_property
     def resolver(self) -> Resolver:

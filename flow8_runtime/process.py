@@ -20,6 +20,7 @@ from flow8_core.logging import get_logger
 from flow8_modules.workspace import Workspace
 from flow8_runtime.answers import Answers
 from flow8_runtime.broker import Broker, find_or_start
+from flow8_runtime.caretaker import Caretaker
 from flow8_runtime.engine import MISSED_BEATS, Drained, Engine
 from flow8_runtime.outgoing import send_out
 from flow8_runtime.owners import Keys, Owner, Owners
@@ -61,6 +62,7 @@ class WorkerProcess:
         self._flags = broker.flags()
         self.wakeup = Wakeup(self._flags)
         self.answers = Answers(lambda: self.platform.ledger, app)
+        self.links = Caretaker(self.platform, app)
         self.owner = Owner(self.settings.home)
         self._engine: Engine | None = None
         self._making = threading.Lock()
@@ -119,6 +121,7 @@ class WorkerProcess:
         self.answers.tell_all(report.finished)
         for queue in report.due:
             self.wakeup.ring_anyway(queue)
+        self.links.send_due()
         return report
 
     def close(self) -> None:
@@ -126,6 +129,7 @@ class WorkerProcess:
         self._over.set()
         for thread in self._upkeep:
             thread.join(timeout=5)
+        self.links.close()
         try:
             self.engine.land_kept()
             self.owner.close(self.platform.store)

@@ -18,6 +18,7 @@ from flow8_core import crashpoints
 from flow8_core.clock import Clock, Deadline, to_millis
 from flow8_core.egress import Egress
 from flow8_core.errors import (
+    AppBlocked,
     Flow8Error,
     InternalError,
     InvalidGrant,
@@ -129,7 +130,7 @@ class _Attempt:
     def failed(self, error: Flow8Error) -> Outcome:
         """What a failure comes to: parked, to be repeated, of unknown outcome, or failed."""
         error.step = self._step.name
-        if isinstance(error, InvalidGrant) and error.link_id and not self.called:
+        if isinstance(error, InvalidGrant | AppBlocked) and error.link_id and not self.called:
             waiting_for = f"{LINK}{error.link_id}"
             return self._outcome("parked", error=error, waiting_for=waiting_for, credential=waiting_for)
         if isinstance(error, RefreshBusy | StoreUnavailable):  # of ours, and before the vendor did anything

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from credentials.keyring import KeySettings
 from credentials.providers.settings import OAuthApp, ServiceSettings
+from credentials.refresh_settings import RefreshSettings
 from credentials.webhooks import EventSettings
 from flow8_core.egress import EgressSettings
 from flow8_modules.catalogue import ModuleSettings
@@ -53,6 +54,7 @@ class Settings(BaseModel):
     oauth2: dict[str, OAuthApp] = {}
     services: dict[str, ServiceSettings] = {}
     events: EventSettings = EventSettings()
+    refresh: RefreshSettings = RefreshSettings()
     egress: EgressSettings = EgressSettings()
     worker: WorkerSettings = WorkerSettings()
     modules: ModuleSettings = ModuleSettings()

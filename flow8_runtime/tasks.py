@@ -8,7 +8,6 @@ import time
 from bson import ObjectId
 from celery.exceptions import Reject
 
-from flow8_core.clock import Deadline
 from flow8_core.errors import Flow8Error, StoreUnavailable
 from flow8_runtime import messages
 from flow8_runtime.app import EXECUTE
@@ -18,7 +17,6 @@ from flow8_runtime.process import WorkerProcess
 
 log = logging.getLogger("flow8.messages")
 
-REFRESH_S = 30.0
 AGAIN_S = 0.5  # before a message that could not be taken up is offered again
 
 
@@ -30,16 +28,10 @@ def run_step(process: WorkerProcess, body: str) -> None:
 
 
 def refresh_link(process: WorkerProcess, body: str) -> None:
-    """`flow8.refresh_link`: refresh one link now."""
+    """`flow8.refresh_link`: look after one link now, beside the steps."""
     message = _read(RefreshLink, process, body)
-    if message is None:
-        return
-    try:
-        link = process.platform.links(ObjectId(message.company_id)).get(message.link_id)
-        deadline = Deadline.after(REFRESH_S, process.platform.clock)
-        process.platform.refresher.fresh(link, deadline=deadline, force=True)
-    except Flow8Error as error:
-        log.warning("flow8.refresh_link: %s", error.message)
+    if message is not None:
+        process.links.take(message)
 
 
 def execute(process: WorkerProcess, body: str) -> None:

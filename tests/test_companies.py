@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 # What these ask for belongs to no company, or to all; what they find names its company.
 EXCEPTIONS = {
+    "credentials/applications.py": "our applications, and how many links of all companies they were refused for",
     "credentials/check_values.py": "the keys of the deployment, and whether they open a sample of what is sealed",
     "credentials/key_rows.py": "the keys of the deployment, and which of them writes",
     "credentials/events.py": "what owners of links in all companies must be told",
@@ -20,6 +21,7 @@ EXCEPTIONS = {
     "credentials/oauth_states.py": "a state is consumed by its hash alone, and says whose it was",
     "credentials/rotation.py": "rotation: reads a record again by its id; each write names the record's company",
     "credentials/sealed.py": "rotation: everything that is sealed; each document names its company",
+    "credentials/upkeep.py": "links of all companies that are due",
     "credentials/users.py": "the one local user of embedded mode",
     "flow8_runtime/candidates.py": "claims: finds due plays of all companies",
     "flow8_runtime/doctor.py": "whether there are check values of keys",

@@ -58,7 +58,7 @@ def test_the_commands_are_those_that_are_documented(home: Home) -> None:
 @pytest.mark.parametrize(
     ("group", "below"),
     [
-        ("link", {"connect", "expiring", "import", "list", "revoke", "show", "test"}),
+        ("link", {"connect", "expiring", "import", "list", "refresh", "revoke", "show", "test"}),
         ("component", {"add", "default", "list", "rm", "show"}),
         ("keys", {"add", "check", "generate", "retire", "rotate", "status"}),
     ],

@@ -195,3 +195,46 @@ def test_a_revoked_link_fails_its_test_with_1(office: Home, lab: Lab, connected:
     assert tested.code == 1
     assert (tested.document["status"], tested.document["token_valid"]) == ("failed", False)
     assert tested.document["error"]["code"] == "token_revoked"
+
+
+def test_a_link_is_refreshed_by_wish_and_told_without_its_tokens(
+    office: Home, deployment: Deployment, connected: dict[str, str]
+) -> None:
+    refreshed = office.flow8("link", "refresh", connected["slack"], "--json")
+
+    assert refreshed.code == 0
+    assert refreshed.document["status"] == "active"
+    assert set(refreshed.document) == set(office.flow8("link", "show", connected["slack"], "--json").document)
+    assert deployment.platform.links(deployment.company_id).get(connected["slack"]).generation == 2
+    assert deployment.lab.requests("slack")["operations"] == {"token.refresh": 1}
+
+
+def test_all_links_of_a_service_are_refreshed_and_those_that_could_not_be_say_why(
+    office: Home, deployment: Deployment, connected: dict[str, str]
+) -> None:
+    deployment.lab.fault("slack", "html", "token.refresh")
+
+    refreshed = office.flow8("link", "refresh", "--service", "slack", "--json")
+
+    assert refreshed.code == 1
+    (answer,) = refreshed.document["links"]
+    assert (answer["id"], answer["status"]) == (connected["slack"], "active")
+    assert answer["error"]["code"] == "provider_unavailable"
+    assert office.flow8("link", "refresh", "--service", "microsoft", "--json").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "error"),
+    [
+        ((), 2, "validation_error"),
+        (("6923f0c2a7d1e84b5c0f9a12", "--service", "slack"), 2, "validation_error"),
+        (("6923f0c2a7d1e84b5c0f9a12",), 1, "not_found"),
+        (("--service", "slak"), 2, "validation_error"),
+    ],
+)
+def test_a_wish_for_nothing_that_is_there_says_so(
+    home: Home, arguments: tuple[str, ...], code: int, error: str
+) -> None:
+    refused = home.flow8("link", "refresh", *arguments, "--json")
+
+    assert (refused.code, refused.document["error"]["code"]) == (code, error)

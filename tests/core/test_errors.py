@@ -59,11 +59,12 @@ def test_each_code_and_each_reconnect_stands_beside_its_class() -> None:
 
 
 def test_the_codes_are_those_that_were_promised_and_each_has_one_class() -> None:
-    codes = [cls.code for cls in LEAVES if cls is not errors.TokenExpired]
+    codes = [cls.code for cls in LEAVES if cls not in (errors.TokenExpired, errors.AppBlocked)]
 
     assert set(codes) == CODES
     assert len(codes) == len(CODES)
     assert errors.TokenExpired.code == errors.TokenRevoked.code
+    assert errors.AppBlocked.code == errors.ProviderMisconfigured.code
 
 
 @pytest.mark.parametrize("cls", LEAVES, ids=lambda cls: cls.__name__)

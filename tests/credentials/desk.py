@@ -11,7 +11,8 @@ from typing import Any
 
 from bson import ObjectId
 
-from credentials import audit, components, connect, links, outbox, users
+from credentials import applications, audit, components, connect, links, outbox, users
+from credentials.applications import Applications
 from credentials.connect import Connect
 from credentials.grants import COLLECTION, MAIN, GrantPath
 from credentials.link import Granted, Link
@@ -19,11 +20,14 @@ from credentials.links import Links
 from credentials.providers.catalogue import Providers
 from credentials.providers.settings import OAuthApp, ServiceSettings
 from credentials.refresh import Refresher
+from credentials.refresh_settings import RefreshSettings
 from credentials.resolver import Resolver
 from credentials.token_reply import Tokens
+from credentials.upkeep import Upkeep
 from credentials.vault import Vault
 from flow8_core.clock import Deadline, ManualClock, SystemClock
 from flow8_core.egress import Egress
+from flow8_core.errors import Flow8Error
 from flow8_core.secret import Secret
 from flow8_core.store import Store, open_store
 from tests.counterparts.token_server import TokenServer
@@ -41,6 +45,7 @@ class Desk:
     providers: Providers
     egress: Egress
     clock: ManualClock | SharedClock
+    settings: RefreshSettings = field(default_factory=RefreshSettings)
     pauses: list[float] = field(default_factory=list)
     company_id: ObjectId = field(default_factory=ObjectId)
     user_id: ObjectId = field(default_factory=ObjectId)
@@ -51,7 +56,29 @@ class Desk:
 
     @property
     def refresher(self) -> Refresher:
-        return Refresher(self.store, self.vault, self.providers, self.egress, pause=self.pauses.append)
+        return Refresher(
+            self.store, self.vault, self.providers, self.egress, settings=self.settings, pause=self.pauses.append
+        )
+
+    @property
+    def applications(self) -> Applications:
+        return Applications(self.store, self.vault, self.settings)
+
+    @property
+    def upkeep(self) -> Upkeep:
+        return Upkeep(self.store, self.vault, self.providers, self.applications)
+
+    def look_after(self) -> list[ObjectId]:
+        """One pass of the upkeep: the links that were due, each of them looked after."""
+        found = list(self.upkeep.due())
+        for due in found:
+            try:
+                link = self.links.get(due.link_id)
+                self.upkeep.look(link, self.refresher, deadline=self.soon, wished=due.trial)
+            except Flow8Error:
+                continue  # told by its status
+        self.upkeep.pause_and_resume()
+        return [due.link_id for due in found]
 
     @property
     def resolver(self) -> Resolver:
@@ -144,7 +171,7 @@ def providers_at(url: str, **acme: Any) -> Providers:
 
 def declare(store: Store) -> None:
     """All collections of this room."""
-    for module in (links, connect, users, audit, components, outbox):
+    for module in (links, connect, users, audit, components, applications, outbox):
         store.declare(module.COLLECTION, module.INDEXES, durable=True)
 
 

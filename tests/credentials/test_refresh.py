@@ -247,7 +247,7 @@ REFUSALS = [
     # answer, error, status afterwards, ambiguous
     (Answer(400, b'{"error": "invalid_grant"}'), errors.InvalidGrant, "needs_reconnect"),
     (Answer(400, b'{"error": "consent_required"}'), errors.InvalidGrant, "needs_reconnect"),
-    (Answer(401, b'{"error": "invalid_client"}'), errors.ProviderMisconfigured, "active"),
+    (Answer(401, b'{"error": "invalid_client"}'), errors.ProviderMisconfigured, "app_blocked"),
     (Answer(400, b'{"error": "unauthorized_client"}'), errors.ProviderMisconfigured, "active"),
     (Answer(400, b'{"error": "access_denied"}'), errors.AccessDenied, "active"),
     (Answer(400, b'{"error": "temporarily_unavailable"}'), errors.ProviderUnavailable, "active"),
@@ -286,7 +286,7 @@ def test_a_refusal_is_classified_and_only_a_dead_grant_kills_the_link(
     assert len(desk.server.token_calls) == 1
 
 
-@pytest.mark.parametrize(("answer", "error", "status"), [row for row in REFUSALS if row[2] == "active"])
+@pytest.mark.parametrize(("answer", "error", "status"), [row for row in REFUSALS if row[2] != "needs_reconnect"])
 def test_a_refusal_while_the_old_token_works_disturbs_nobody(
     desk: Desk, answer: Answer, error: type[errors.Flow8Error], status: str
 ) -> None:
@@ -296,7 +296,8 @@ def test_a_refusal_while_the_old_token_works_disturbs_nobody(
     assert desk.refresher.fresh(link, deadline=desk.soon).open("access_token").reveal() == "access-token-0"
     assert desk.refresher.fresh(desk.now(link), deadline=desk.soon).generation == 1
     assert len(desk.server.token_calls) == 1
-    assert desk.actions()[1:] == ["integration_refresh_failed"]
+    told = "integration_status_changed" if status == "app_blocked" else "integration_refresh_failed"
+    assert desk.actions()[1:] == [told]
 
 
 def test_a_vendors_own_words_and_the_tokens_stay_out_of_the_error(desk: Desk) -> None:

@@ -265,11 +265,19 @@ def test_a_link_that_was_deleted_while_a_step_held_it_is_gone(desk: Desk) -> Non
         desk.resolver.renew(held, deadline=desk.soon)
 
 
-def test_a_blocked_application_is_the_operators_to_mend(desk: Desk) -> None:
-    broken(desk, "app_blocked")
+def test_a_blocked_application_is_the_operators_to_mend_once_the_access_token_is_over(desk: Desk) -> None:
+    link = desk.link(expires_in=300)
+    desk.server.script.append(Answer(401, b'{"error": "invalid_client"}'))
 
-    with pytest.raises(errors.ProviderMisconfigured, match=r"oauth2\.acme"):
+    assert access(desk).access_token.reveal() == "access-token-0"
+    assert desk.now(link).status == "app_blocked"
+
+    assert access(desk).access_token.reveal() == "access-token-0"
+    desk.clock.advance(300 - 59)
+    desk.server.script.append(Answer(401, b'{"error": "invalid_client"}'))
+    with pytest.raises(errors.AppBlocked, match=r"oauth2\.acme") as caught:
         access(desk)
+    assert caught.value.link_id == str(link.id)
 
 
 def test_a_refresh_that_fails_late_is_the_steps_error(desk: Desk) -> None:

@@ -22,6 +22,7 @@ from credentials.keyring import KeySettings, UnboundSettings
 from credentials.providers.catalogue import BUILT_IN
 from credentials.providers.custom import OWN_SERVER_FIELDS
 from credentials.providers.settings import OAuthApp, ServiceSettings
+from credentials.refresh_settings import RefreshSettings
 from credentials.webhooks import EventSettings
 from flow8_cli.main import app
 from flow8_core.egress import EgressSettings
@@ -44,6 +45,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "oauth2.<service>": OAuthApp,
     "services.<service>": ServiceSettings,
     "events": EventSettings,
+    "refresh": RefreshSettings,
     "egress": EgressSettings,
     "worker": WorkerSettings,
     "modules": ModuleSettings,
