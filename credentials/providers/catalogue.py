@@ -14,7 +14,7 @@ from typing import Any
 from credentials.providers import custom
 from credentials.providers.discovery import Discovery
 from credentials.providers.places import moved, place_faults
-from credentials.providers.provider import App, Certificate, Provider
+from credentials.providers.provider import App, Certificate, IdToken, Provider
 from credentials.providers.settings import OAuthApp, ServiceSettings
 from flow8_core.clock import Deadline
 from flow8_core.egress import Egress
@@ -26,6 +26,8 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
     {name: f"credentials.providers.{name}" for name in ("bexio", "clio", "google", "microsoft", "quickbooks", "slack")}
 )
 ENTRY_POINTS = "flow8.providers"
+CONSUMERS = "9188040d-6c67-4c5b-b112-36a304b66dad"  # Microsoft's tenant of personal accounts
+_TENANT_ID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 _SERVICE_NAME = re.compile(r"^[a-z][a-z0-9_-]{0,62}$")
 
 
@@ -61,6 +63,10 @@ class Providers:
     def endpoints(self, service: str, *, egress: Egress, deadline: Deadline) -> Provider:
         """As `get`, with the endpoints that must be discovered first. Raises what `Discovery.complete` raises, too."""
         return self._discovery.complete(self.get(service), egress, deadline)
+
+    def id_token(self, provider: Provider, *, egress: Egress, deadline: Deadline) -> IdToken | None:
+        """What this provider's ID tokens are checked against; None where nobody says. Raises as `endpoints` does."""
+        return self._discovery.id_token(provider, egress, deadline)
 
     def _bind(self, service: str) -> Provider:
         app = self._oauth2.get(service)
@@ -128,6 +134,12 @@ def _installed() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
 
 
+def _own_tenant(tenant: str) -> tuple[str, ...]:
+    """The tenant whose accounts alone can sign in where it is named by its id; a domain does not tell."""
+    tenant = CONSUMERS if tenant == "consumers" else tenant.lower()
+    return (tenant,) if _TENANT_ID.match(tenant) else ()
+
+
 def _own_settings(app: OAuthApp) -> dict[str, Any]:
     """What an entry of a known service says otherwise than its declaration."""
     return {name: getattr(app, name) for name in custom.ANY_SERVER_FIELDS if name in app.model_fields_set}
@@ -144,5 +156,6 @@ def _app(app: OAuthApp) -> App:
         redirect_uri=app.redirect_uri,
         scopes=app.scopes,
         user_scopes=app.user_scopes,
+        tenants=app.tenants or _own_tenant(app.tenant),
         auto_create_users=app.auto_create_users,
     )

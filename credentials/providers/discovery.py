@@ -26,6 +26,7 @@ class Discovery:
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[float, Provider]] = {}
+        self._id_tokens: dict[str, tuple[float, IdToken | None]] = {}
 
     def complete(self, provider: Provider, egress: Egress, deadline: Deadline) -> Provider:
         """The provider with all endpoints.
@@ -46,6 +47,21 @@ class Discovery:
             return known[1]  # yesterday's endpoints: a refresh must not fail because a document cannot be had
         self._known[provider.service] = (deadline.clock.monotonic() + KEPT_S, completed)
         return completed
+
+    def id_token(self, provider: Provider, egress: Egress, deadline: Deadline) -> IdToken | None:
+        """What the provider's ID tokens are checked against: as declared, else as its issuer's document says; None
+        where there is neither. Raises `ProviderUnavailable` or `VendorBadResponse` where the document cannot be had."""
+        if provider.id_token is not None or provider.issuer is None:
+            return provider.id_token
+        known = self._id_tokens.get(provider.service)
+        if known is not None and known[0] > deadline.clock.monotonic():
+            return known[1]
+        try:
+            found = _completed(provider, _document(provider, egress, deadline.capped(CALL_S))).id_token
+        except ProviderMisconfigured:  # it has no such document: an issuer for the callback's `iss` alone
+            found = None
+        self._id_tokens[provider.service] = (deadline.clock.monotonic() + KEPT_S, found)
+        return found
 
 
 def _document(provider: Provider, egress: Egress, deadline: Deadline) -> Mapping[str, Any]:

@@ -34,12 +34,13 @@ def moved(provider: Provider, to: ServiceSettings, *, tenant: str) -> Provider:
     usual_url = filled(provider.base_url)
     base_url = _folder(to.base_url or usual_url)
     userinfo_url = to.userinfo_url or provider.userinfo_url
-    id_token = provider.id_token
+    issuer = _issuer(provider, to)
+    id_token = provider.id_token if issuer == provider.issuer else None  # another issuer has keys of its own
     return replace(
         provider,
         site=site,
         authority=authority or None,
-        issuer=_issuer(provider, to),
+        issuer=issuer,
         authorize_url=filled(to.authorize_url or provider.authorize_url),
         token_url=filled(to.token_url or provider.token_url),
         base_url=base_url,

@@ -128,7 +128,8 @@ class Certificate:
 
 @dataclass(frozen=True, kw_only=True)
 class App:
-    """Our registration at the provider: one entry of the `oauth2` section."""
+    """Our registration at the provider: one entry of the `oauth2` section. `tenants` are the only ones whose accounts
+    may be connected (Microsoft); empty: any."""
 
     client_id: str
     client_secret: Secret | None = None
@@ -136,6 +137,7 @@ class App:
     redirect_uri: str | None = None
     scopes: tuple[str, ...] = ()
     user_scopes: tuple[str, ...] = ()
+    tenants: tuple[str, ...] = ()
     auto_create_users: bool = False
 
 

@@ -37,6 +37,7 @@ def _real_secret(secret: SecretStr) -> SecretStr:
 WebUrl = Annotated[str, Field(max_length=2048), AfterValidator(_web_address)]
 Text = Annotated[str, Field(min_length=1, max_length=512)]
 Scope = Annotated[str, Field(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]{1,512}$")]  # RFC 6749 section 3.3
+TenantId = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 RealSecret = Annotated[SecretStr, AfterValidator(_real_secret)]
 
 
@@ -58,6 +59,7 @@ class OAuthApp(BaseModel):
     scopes: tuple[Scope, ...] = ()
     user_scopes: tuple[Scope, ...] = ()
     tenant: str = Field(default="common", pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$")
+    tenants: tuple[TenantId, ...] = ()
     auto_create_users: bool = False
     client_auth: ClientAuth = "basic"
     grant_lifetime_s: int | None = Field(default=None, ge=3600, le=100 * 365 * 24 * 3600)

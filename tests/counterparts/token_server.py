@@ -26,7 +26,7 @@ import trustme
 
 from flow8_core.egress import Egress, EgressSettings
 
-_ENDPOINTS = ("/token", "/userinfo", "/revoke")  # wherever a vendor has them
+_ENDPOINTS = ("/token", "/userinfo", "/revoke", "/keys")  # wherever a vendor has them
 
 Policy = Literal["reusable", "grace", "single_use", "family"]
 
@@ -68,7 +68,7 @@ class Call:
 
 
 class TokenServer:
-    """`/token`, `/userinfo`, `/revoke` and `/.well-known/openid-configuration`, over TLS where it is given."""
+    """`/token`, `/userinfo`, `/revoke`, `/keys` and `/.well-known/openid-configuration`, over TLS where it is given."""
 
     def __init__(self, tls: ssl.SSLContext | None) -> None:
         self._scheme = "http" if tls is None else "https"
@@ -96,6 +96,7 @@ class TokenServer:
         self.userinfo: dict[str, Any] = {"sub": "user-1", "email": "user@example.test", "name": "User One"}
         self.metadata: dict[str, Any] = {}
         self.pages: dict[str, tuple[int, Any]] = {}  # what else it serves, by path
+        self.keys: tuple[int, dict[str, Any]] = (404, {})  # status and body of its key set
         self.revoked: list[str] = []
         self.before_answer: Callable[[], None] = lambda: None
 
@@ -160,6 +161,8 @@ class TokenServer:
             case "/revoke":
                 self.revoked.append(call.form.get("token") or call.bearer or "")
                 return 200, {"ok": True, "revoked": True}
+            case "/keys":
+                return self.keys
             case "/.well-known/openid-configuration":
                 return 200, self._discovery()
         return 404, {"error": "not_found"}

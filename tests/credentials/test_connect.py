@@ -24,7 +24,10 @@ from credentials.vault import EnvelopeRejected, Vault
 from flow8_core import crashpoints, errors
 from flow8_core.egress import Egress
 from tests.counterparts.token_server import Answer, TokenServer
+from tests.credentials import signing
 from tests.credentials.desk import CLIENT_ID, CLIENT_SECRET, Desk, open_desk
+
+TENANT = "72f988bf-0000-4000-8000-2d7cd011db47"
 
 
 @pytest.fixture
@@ -46,6 +49,7 @@ def asked(begun: Begun) -> dict[str, str]:
 def callback(desk: Desk, begun: Begun, **reply: Any) -> dict[str, str]:
     """The query that comes back once the vendor has agreed; `reply` goes into the token reply."""
     desk.server.codes["code-1"] = reply
+    desk.server.keys = (200, {"keys": [signing.key("own").jwk()]})
     return {"code": "code-1", "state": begun.state}
 
 
@@ -54,6 +58,17 @@ def jwt(**claims: Any) -> str:
         return base64.urlsafe_b64encode(json.dumps(fields).encode()).rstrip(b"=").decode()
 
     return f"{part({'alg': 'RS256'})}.{part(claims)}.sig"
+
+
+def proof(desk: Desk, begun: Begun, *, key: str = "own", **changes: Any) -> str:
+    """An ID token for this request."""
+    now = int(desk.store.now().timestamp())
+    claims = {"iss": f"{desk.server.url}/{changes.get('tid', TENANT)}/v2.0", "aud": CLIENT_ID, "sub": "subject-1"}
+    claims |= {"tid": TENANT, "oid": "oid-1", "name": "A User", "preferred_username": "a@b.example"}
+    claims |= {"nonce": asked(begun).get("nonce"), "iat": now, "exp": now + 3600} | changes
+    if "tid" in changes and changes["tid"] is not None:
+        claims["iss"] = f"{desk.server.url}/{TENANT}/v2.0"
+    return signing.key(key).token({name: value for name, value in claims.items() if value is not None}, kid="own")
 
 
 # --- the way out
@@ -198,10 +213,7 @@ def test_slack_without_rotation_makes_a_link_that_does_not_end(desk: Desk) -> No
 
 def test_microsofts_reply_is_read_past_msal(desk: Desk) -> None:
     begin = begun(desk, "microsoft")
-    id_token = jwt(
-        oid="oid-1", tid="tid-1", name="A User", preferred_username="a@b.example", nonce=asked(begin)["nonce"]
-    )
-    reply = {"scope": "Mail.Send openid profile email", "id_token": id_token, "expires_in": 4518}
+    reply = {"scope": "Mail.Send openid profile email", "id_token": proof(desk, begin), "expires_in": 4518}
 
     link = desk.connect.complete(callback(desk, begin, **reply))
 
@@ -209,10 +221,10 @@ def test_microsofts_reply_is_read_past_msal(desk: Desk) -> None:
     assert call.form["client_secret"] == CLIENT_SECRET
     assert call.form["code"] == "code-1"
     assert call.form["code_verifier"]
-    assert (link.provider_user_id, link.document["provider_account"]) == ("oid-1", "tid-1")
+    assert (link.provider_user_id, link.document["provider_account"]) == ("oid-1", TENANT)
     assert link.account == "a@b.example"
     assert link.document["lifetime_s"] == 4518
-    assert [call.path for call in desk.server.calls] == ["/token"]
+    assert [call.path for call in desk.server.calls] == ["/keys", "/token"]  # no code is used up where there is no key
 
 
 def test_microsofts_refresh_reaches_the_server_each_time_and_keeps_nothing(desk: Desk) -> None:
@@ -231,13 +243,40 @@ def test_microsofts_refresh_reaches_the_server_each_time_and_keeps_nothing(desk:
     assert set(desk.server.token_calls[0].form["scope"].split()) == {"Mail.Send", "openid", "profile", "offline_access"}
 
 
-def test_an_id_token_of_another_request_is_refused(desk: Desk) -> None:
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"nonce": "another"},
+        {"nonce": None},
+        {"aud": "another-application"},
+        {"tid": "11111111-2222-4333-8444-555555555555"},
+        {"exp": 1},
+        {"key": "stranger"},
+        {"absent": True},
+    ],
+    ids=str,
+)
+def test_an_id_token_that_proves_nothing_makes_neither_a_link_nor_a_user(desk: Desk, forged: dict[str, Any]) -> None:
     begin = begun(desk, "microsoft")
+    id_token = None if "absent" in forged else proof(desk, begin, **forged)
 
-    with pytest.raises(errors.AccessDenied, match="another request"):
-        desk.connect.complete(callback(desk, begin, id_token=jwt(oid="o", tid="t", nonce="other")))
+    with pytest.raises(errors.VendorBadResponse if "absent" in forged else errors.AccessDenied):
+        desk.connect.complete(callback(desk, begin, id_token=id_token))
 
     assert desk.links.list() == []
+    assert desk.store.count("users", {}) == 0
+    assert desk.store.count(COLLECTION, {}) == 0
+
+
+def test_without_the_providers_keys_the_code_is_not_even_exchanged(desk: Desk) -> None:
+    begin = begun(desk, "microsoft")
+    query = callback(desk, begin, id_token=proof(desk, begin))
+    desk.server.keys = (503, {})
+
+    with pytest.raises(errors.ProviderUnavailable, match="keys"):
+        desk.connect.complete(query)
+
+    assert desk.server.token_calls == []
 
 
 def test_two_subjects_in_one_answer_are_refused(desk: Desk) -> None:
@@ -255,12 +294,13 @@ def test_the_same_account_keeps_its_link(desk: Desk) -> None:
 
 def test_a_reconnect_with_another_account_changes_nothing(desk: Desk) -> None:
     link = desk.connect.complete(callback(desk, begun(desk)))
+    before = desk.document(link)
     desk.server.userinfo = {"sub": "user-2", "email": "user@example.test"}
 
     with pytest.raises(errors.Conflict):
         desk.connect.complete(callback(desk, begun(desk, link_id=str(link.id))))
 
-    assert desk.document(link) == link.document
+    assert desk.document(link) == before
 
 
 # --- states
@@ -484,6 +524,27 @@ def issued(tmp_path: Path, vault: Vault, token_server: TokenServer, token_egress
     nothing = dict.fromkeys(("authorize_url", "token_url", "revoke_url", "userinfo_url"))
     with open_desk(tmp_path, vault, token_server, token_egress, issuer=token_server.url, **nothing) as desk:
         yield desk
+
+
+@pytest.mark.parametrize("named", ["by discovery", "one by one"])
+def test_an_id_token_of_a_server_with_an_issuer_is_verified_with_its_keys(
+    tmp_path: Path, vault: Vault, token_server: TokenServer, token_egress: Egress, named: str
+) -> None:
+    token_server.metadata = {"jwks_uri": f"{token_server.url}/keys"}
+    ends = ("authorize_url", "token_url", "revoke_url", "userinfo_url")
+    described = {"issuer": token_server.url, "scopes": ["openid", "read"]}
+    described |= dict.fromkeys(ends) if named == "by discovery" else {}
+    with open_desk(tmp_path, vault, token_server, token_egress, **described) as desk:
+        own = {"iss": token_server.url, "tid": None, "sub": "user-1"}
+        for forged in ({"key": "stranger"}, {"aud": "another"}, {"iss": "https://id.example"}, {"nonce": "another"}):
+            begin = begun(desk)
+            with pytest.raises(errors.AccessDenied, match="proof"):
+                desk.connect.complete(callback(desk, begin, id_token=proof(desk, begin, **(own | forged))))
+
+        begin = begun(desk)
+        link = desk.connect.complete(callback(desk, begin, id_token=proof(desk, begin, **own)))
+
+        assert link.provider_user_id == "user-1"
 
 
 def test_endpoints_are_discovered_once(issued: Desk) -> None:

@@ -18,7 +18,7 @@ from credentials.providers.catalogue import Providers
 from credentials.providers.settings import OAuthApp, ServiceSettings
 from credentials.vault import Vault
 from flow8_core import errors
-from flow8_core.clock import ManualClock
+from flow8_core.clock import ManualClock, SystemClock
 from flow8_core.egress import Egress, EgressSettings
 from flow8_core.store import open_store
 from tests.counterparts.lab import Lab
@@ -41,7 +41,7 @@ def desk(tmp_path: Path, vault: Vault, lab: Lab) -> Iterator[Desk]:
     oauth2 = {name: OAuthApp.model_validate({**app, "scopes": SCOPES[name]}) for name, app in named.items()}
     services = {name: ServiceSettings.model_validate(lab.services[name]) for name in SCOPES}
     url = f"sqlite:///{tmp_path / 'desk.db'}"
-    clock = ManualClock()
+    clock = ManualClock(SystemClock().now())  # the laboratory signs its ID tokens now
     settings = EgressSettings.model_validate(lab.egress)
     with closing(open_store(url, clock=clock)) as store, Egress(settings) as egress:
         declare(store)

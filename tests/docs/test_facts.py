@@ -87,7 +87,7 @@ def test_the_known_services_and_their_keys_are_those_of_the_page() -> None:
     own = [name for name in OAuthApp.model_fields if name not in OWN_SERVER_FIELDS]
 
     assert list(OAuthApp.model_fields)[: len(own)] == own
-    assert (len(own), sorted(BUILT_IN)) == (11, ["bexio", "clio", "google", "microsoft", "quickbooks", "slack"])
+    assert (len(own), sorted(BUILT_IN)) == (12, ["bexio", "clio", "google", "microsoft", "quickbooks", "slack"])
 
 
 def test_every_variable_that_we_read_is_on_the_page_and_no_other() -> None:

@@ -20,10 +20,11 @@ from flow8_core import crashpoints
 from flow8_core.errors import Conflict
 from flow8_lab.client import Lab
 from flow8_runtime import connecting
-from flow8_runtime.app import DRAIN_QUEUE, make_app
+from flow8_runtime.app import make_app
 from flow8_runtime.broker import Broker
 from flow8_runtime.platform import Foundation, Platform
 from flow8_runtime.process import WorkerProcess
+from flow8_runtime.queues import DRAIN_QUEUE
 from tests.credentials.holders import CONTEXT
 from tests.flows.deployment import SCOPES, Deployment, deploy
 from tests.processes import until
