@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flow8_cli.files import flow_form, read_bytes
+from flow8_cli.files import read_bytes
 from flow8_cli.reporting import FAILED, reporting
 from flow8_cli.session import Company, Json, User, opened
 
@@ -28,13 +28,14 @@ def check(
     components that the steps need are there, usable and allowed enough. No vendor is called. Exit 1 where there is a
     fault.
     """
+    from flow8_runtime import notation
     from flow8_runtime.preflight import Preflight
 
     with reporting(as_json=as_json) as output:
         text = read_bytes(flow, path="FLOW")
         with opened(company=company, user=user) as session:
             preflight = Preflight(session.platform, company_id=session.company_id, user_id=session.user_id)
-            found = preflight.check_text(text, form=flow_form(flow))
+            found = preflight.check_text(text, form=notation.form_of(flow))
         if found or as_json:
             answer = {"ok": not found, "problems": [problem.to_dict() for problem in found]}
             output.result(answer, ["where", "code", "what to do"], [[p.path, p.code, p.message] for p in found])

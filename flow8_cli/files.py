@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from flow8_core.errors import ValidationFailed
 
@@ -16,11 +16,6 @@ def read_bytes(source: str, *, path: str) -> bytes:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "its name is no file name"
         raise ValidationFailed(f"The file cannot be read: {reason}.", path=path) from None
-
-
-def flow_form(source: str) -> Literal["json"] | None:
-    """What a flow's name says of its form; None where the text has to tell."""
-    return "json" if source.lower().endswith(".json") else None
 
 
 def read_text(source: str, *, path: str) -> str:

@@ -10,7 +10,7 @@ import typer
 
 from flow8_cli import link_end
 from flow8_cli.callback import awaited
-from flow8_cli.files import flow_form, read_bytes, read_text
+from flow8_cli.files import read_bytes, read_text
 from flow8_cli.helping import command
 from flow8_cli.output import Output
 from flow8_cli.reporting import FAILED, reporting
@@ -142,7 +142,7 @@ def _needed(session: Session, service: str, flow: str | None) -> Iterable[str]:
     from flow8_runtime import notation
     from flow8_runtime.preflight import Preflight
 
-    document = notation.read(read_bytes(flow, path="--for"), form=flow_form(flow))
+    document = notation.read(read_bytes(flow, path="--for"), form=notation.form_of(flow))
     preflight = Preflight(session.platform, company_id=session.company_id, user_id=session.user_id)
     return preflight.scopes(document).get(service, ())
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flow8_cli.files import flow_form, read_bytes, read_object
+from flow8_cli.files import read_bytes, read_object
 from flow8_cli.output import Output
 from flow8_cli.own_worker import OwnWorker, own_worker
 from flow8_cli.plays import STEP_COLUMNS, step_rows
@@ -87,7 +87,7 @@ def _read(flow: str, args_file: str | None) -> tuple[Flow, dict[str, Any]]:
 
     if flow == args_file == "-":
         raise ValidationFailed("Only one of flow and input can come from stdin.", path="--input")
-    definition = Flow.parse(notation.read(read_bytes(flow, path="FLOW"), form=flow_form(flow)))
+    definition = Flow.parse(notation.read(read_bytes(flow, path="FLOW"), form=notation.form_of(flow)))
     return definition, {} if args_file is None else read_object(args_file, path="--input")
 
 

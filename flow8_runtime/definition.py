@@ -96,12 +96,12 @@ class Flow:
 
     @classmethod
     def load(cls, path: Path) -> Flow:
-        """Read a file: JSON where it is called so, else JSON or YAML. Raises `ValidationFailed` and `NotFound`."""
+        """Read a file: JSON or YAML by its name, else by how its text begins. Raises `ValidationFailed`, `NotFound`."""
         try:
             data = path.read_bytes()
         except OSError as error:
             raise NotFound(f"The flow {path.name} cannot be read: {error.strerror}.", path=str(path)) from None
-        return cls.parse(notation.read(data, form="json" if path.suffix.lower() == ".json" else None))
+        return cls.parse(notation.read(data, form=notation.form_of(path.name)))
 
     @classmethod
     def stored(cls, text: str) -> Flow:

@@ -11,10 +11,13 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any, Literal, NoReturn
 
 from flow8_core.errors import ValidationFailed
 from flow8_runtime import core_yaml
+
+Form = Literal["json", "yaml"]
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)  # dumps() would make one each time
 PROBLEM_LIMIT = 100  # an author mends them in turns anyway
@@ -32,7 +35,13 @@ class Limits:
     size: int = 1024 * 1024
 
 
-def read(data: bytes | str, *, form: Literal["json", "yaml"] | None = None, limits: Limits = Limits()) -> Any:
+def form_of(name: str) -> Form | None:
+    """What a file's name says of its form; None where the text has to tell."""
+    forms: dict[str, Form] = {".json": "json", ".yaml": "yaml", ".yml": "yaml"}
+    return forms.get(PurePath(name).suffix.lower())
+
+
+def read(data: bytes | str, *, form: Form | None = None, limits: Limits = Limits()) -> Any:
     """The value that a text holds; without a `form`, a text that begins with a brace or bracket is JSON.
 
     Raises `ValidationFailed` with the place of the fault.
@@ -40,11 +49,11 @@ def read(data: bytes | str, *, form: Literal["json", "yaml"] | None = None, limi
     text = _decoded(data, limits)
     if not text.strip():
         raise ValidationFailed("The document is empty.", path="$")
-    value = (
-        _json(text)
-        if form == "json" or (form is None and text.lstrip()[0] in "{[")
-        else core_yaml.read(text, depth=limits.depth)
-    )
+    guessed = form is None and text.lstrip()[0] in "{["
+    if guessed or form == "json":
+        value = _json(text, what="This begins like JSON and is none" if guessed else "This is not JSON")
+    else:
+        value = core_yaml.read(text, depth=limits.depth)
     problems = faults(value, limits=limits)
     if problems:
         raise ValidationFailed.from_problems(problems)
@@ -205,11 +214,11 @@ def _decoded(data: bytes | str, limits: Limits) -> str:
         raise ValidationFailed("The document is not UTF-8 text.", path="$") from None
 
 
-def _json(text: str) -> Any:
+def _json(text: str, *, what: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
-        message = f"This is not JSON: {error.msg} in line {error.lineno}, column {error.colno}."
+        message = f"{what}: {error.msg} in line {error.lineno}, column {error.colno}."
         raise ValidationFailed(message, path="$") from None
     except RecursionError:
         raise ValidationFailed("The document is nested too deep.", path="$") from None

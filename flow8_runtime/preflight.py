@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from bson import ObjectId
 
@@ -25,6 +25,7 @@ from flow8_runtime.platform import Platform
 from flow8_runtime.reading import FlowReader, Placed
 
 ROOT = "input_mapping"
+_STEP = re.compile(r"steps\[(\d+)\]")
 _PLAIN_NAME = re.compile(r"[A-Za-z_$][A-Za-z0-9_$-]{0,63}")
 
 
@@ -49,7 +50,7 @@ class Preflight:
         self._company_id = company_id
         self._user_id = user_id
 
-    def check_text(self, text: bytes | str, *, form: Literal["json"] | None = None) -> list[Problem]:
+    def check_text(self, text: bytes | str, *, form: notation.Form | None = None) -> list[Problem]:
         """As `check`, of a flow's JSON or YAML text."""
         try:
             return self.check(notation.read(text, form=form))
@@ -63,16 +64,15 @@ class Preflight:
         said = tuple(problem.path for problem in found)
         for placed in draft.steps:
             found += [problem for problem in self._step(placed) if not _is_within(problem.path, said)]
-        return found
+        return sorted(found, key=_step_index)
 
     def scopes(self, document: Any) -> dict[str, frozenset[str]]:
         """What the definition's links must be allowed to do: scopes by service, for `connect.begin`."""
         wanted: dict[str, frozenset[str]] = {}
         for step in FlowReader().flow(document).steps:
-            for need in step_needs(self._platform.catalogue.get(step.module_ref), step.input_mapping):
-                for link in need.alternatives if isinstance(need, OneOf) else (need,):
-                    if isinstance(link, Link) and link.service:
-                        wanted[link.service] = wanted.get(link.service, frozenset()) | link.scopes
+            for link in _singly(step_needs(self._platform.catalogue.get(step.module_ref), step.input_mapping)):
+                if isinstance(link, Link) and link.service:
+                    wanted[link.service] = wanted.get(link.service, frozenset()) | link.scopes
         return wanted
 
     def _step(self, placed: Placed) -> Iterator[Problem]:
@@ -82,8 +82,10 @@ class Preflight:
             yield Problem(placed.at("module_ref"), error.code, error.message)
             return
         yield from _input_problems(module, placed)
-        for need in step_needs(module, placed.step.input_mapping):
+        needs = step_needs(module, placed.step.input_mapping)
+        for need in needs:
             yield from self._need(need, placed)
+        yield from _idle_credentials(needs, placed)
 
     def _need(self, need: Need, placed: Placed) -> Iterator[Problem]:
         if isinstance(need, OneOf):
@@ -141,6 +143,35 @@ def step_needs(module: AnyModule, mapping: Mapping[str, Any]) -> tuple[Need, ...
         with suppress(ValidationFailed):
             return module.needs_of(module.parse(inputs))
     return ()
+
+
+def _singly(needs: Iterable[Need]) -> Iterator[Link | Component]:
+    for need in needs:
+        yield from need.alternatives if isinstance(need, OneOf) else (need,)
+
+
+def _idle_credentials(needs: tuple[Need, ...], placed: Placed) -> Iterator[Problem]:
+    """Credentials that the step names and the module never asks for: most likely a typing error, and the step would
+    take another one."""
+    wanted = list(_singly(needs))
+    kinds = sorted(each.kind for each in wanted if isinstance(each, Component))
+    for kind in placed.step.component_config_ids:
+        if kind not in kinds:
+            takes = f"takes {' or '.join(kinds)}" if kinds else "takes no component"
+            yield Problem(
+                f"{placed.at('component_config_ids')}.{kind}",
+                ValidationFailed.code,
+                f"The module {takes}; leave it out.",
+            )
+    if placed.step.link_id is not None and not any(isinstance(each, Link) for each in wanted):
+        where = f"{placed.at(ROOT)}.link_id"
+        yield Problem(where, ValidationFailed.code, "The module takes no link; leave it out.")
+
+
+def _step_index(problem: Problem) -> int:
+    """What concerns the flow as a whole comes first."""
+    found = _STEP.match(problem.path)
+    return int(found[1]) if found else -1
 
 
 def _names(step: Step, need: Link | Component) -> bool:

@@ -55,6 +55,19 @@ def test_what_is_no_flow_at_all_fails_the_check_with_its_place(home: Home) -> No
     assert "line 2" in checked.document["problems"][0]["message"]
 
 
+def test_a_files_name_says_what_it_holds(home: Home) -> None:
+    flow = "{name: f, steps: [{name: a, module_ref: http-request, input_mapping: {url: 'https://example.com'}}]}"
+
+    as_yaml, as_json, unnamed = (
+        home.flow8("check", source, "--json", text=flow)
+        for source in (home.write("flow.yaml", flow), home.write("flow.json", flow), "-")
+    )
+
+    assert as_yaml.document["problems"] == []
+    assert "This is not JSON" in as_json.document["problems"][0]["message"]
+    assert "begins like JSON" in unnamed.document["problems"][0]["message"]
+
+
 def test_people_see_the_problems_as_a_table(home: Home) -> None:
     flow: dict[str, Any] = {"name": "f", "steps": [{"name": "a", "module_ref": "slack-mesage"}]}
 

@@ -119,6 +119,37 @@ def test_faults_of_every_sort_are_told_at_once(office: Office) -> None:
     }
 
 
+def test_faults_stand_in_the_order_of_the_steps(office: Office) -> None:
+    faults = office.faults(post(), {**post(), "name": "second", "timeout": -1}, name="")
+
+    assert list(faults) == [
+        "name",
+        "steps[0].input_mapping.link_id",
+        "steps[1].timeout",
+        "steps[1].input_mapping.link_id",
+    ]
+
+
+@pytest.mark.parametrize("url", ["ftp://example.com/x", "example.com/x", "https://", "https://user:pw@example.com/"])
+def test_an_address_that_no_request_can_have_is_a_fault(office: Office, url: str) -> None:
+    assert office.faults(step("get", "http-request", {"url": url})) == {
+        "steps[0].input_mapping.url": "validation_error"
+    }
+
+
+def test_a_credential_that_the_module_would_not_look_at_is_a_fault(office: Office) -> None:
+    component, link = office.add_s3(), office.connect("slack")["slack"]
+
+    assert office.faults(
+        step("put", "s3-upload", {**PUT, "link_id": link}, component_config_ids={"storge": component}),
+        step("get", "http-request", {"url": "https://example.com"}, component_config_ids={"storage": component}),
+    ) == {
+        "steps[0].component_config_ids.storge": "validation_error",
+        "steps[0].input_mapping.link_id": "validation_error",
+        "steps[1].component_config_ids.storage": "validation_error",
+    }
+
+
 @pytest.mark.parametrize(
     ("expression", "message"),
     [

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BeforeValidator, ConfigDict, SecretStr, field_validator, model_validator
 
-from flow8_modules import Fault, Field, Input
+from flow8_core.egress import Hosts
+from flow8_modules import Fault, Field, Input, errors
 from flow8_modules.integrations.http.answer import Wanted
 from flow8_modules.integrations.http.body import BodyType, encode, pairs
 from flow8_modules.integrations.http.headers import check_headers, lookup
@@ -144,6 +145,15 @@ class Call(Input):
         description="Bearer token; a request component is the better place.",
         examples=["token_123"],
     )
+
+    @field_validator("url")
+    @classmethod
+    def _can_be_called(cls, url: str) -> str:
+        try:
+            Hosts.of_url(url)
+        except errors.EgressDenied as error:
+            raise Fault(error.message) from None
+        return url
 
     @field_validator("headers")
     @classmethod
