@@ -179,21 +179,21 @@ class SharedClock:
     """The machine's clock, put forward by as many seconds as a file says: for processes that share a time."""
 
     def __init__(self, file: Path) -> None:
-        self._file = file
+        self.file = file
         self._system = SystemClock()
 
     def now(self) -> datetime:
-        ahead = float(self._file.read_text()) if self._file.exists() else 0.0
+        ahead = float(self.file.read_text()) if self.file.exists() else 0.0
         return self._system.now() + timedelta(seconds=ahead)
 
     def monotonic(self) -> float:
         return self._system.monotonic()
 
     def advance(self, seconds: float) -> None:
-        ahead = float(self._file.read_text()) if self._file.exists() else 0.0
-        fresh = self._file.with_suffix(".new")
+        ahead = float(self.file.read_text()) if self.file.exists() else 0.0
+        fresh = self.file.with_suffix(".new")
         fresh.write_text(str(ahead + seconds))
-        fresh.rename(self._file)
+        fresh.rename(self.file)
 
 
 @contextmanager

@@ -1,0 +1,197 @@
+"""Unlinking and telling whose process is killed, stopped or fails at any point: in the end the vendor has the tokens,
+the owner was told under one id, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from credentials import events, outbox, revocation, unlink
+from credentials.link import Link
+from credentials.vault import Vault
+from flow8_core import crashpoints, errors
+from flow8_core.egress import Egress
+from tests.counterparts.receiver import Receiver
+from tests.counterparts.token_server import Loopback, TokenServer
+from tests.credentials.desk import Desk, SharedClock, open_desk
+from tests.credentials.post import Post, Round, post_of, send
+from tests.processes import until
+
+UNLINKING = [unlink.INTENDED, unlink.REVOKED, unlink.RELEASED, outbox.CLAIMED, revocation.PRESENTED, outbox.DELIVERED]
+TELLING = [events.MOVED, outbox.CLAIMED, outbox.DELIVERED]
+LONG_S = 2 * (revocation.HOLD_S + outbox.LEASE_S)
+DAY_S = revocation.HOLD_MOST_S
+
+
+@pytest.fixture
+def desk(tmp_path: Path, vault: Vault, token_server: TokenServer, token_egress: Egress) -> Iterator[Desk]:
+    with open_desk(tmp_path, vault, token_server, token_egress, shared_clock=True) as desk:
+        yield desk
+
+
+@pytest.fixture
+def post(desk: Desk, receiver: Receiver, receiver_egress: Egress) -> Post:
+    """Tells by the receiver's egress, revokes by the desk's."""
+    return post_of(desk, receiver, receiver_egress)
+
+
+@pytest.fixture
+def vendors(desk: Desk) -> Post:
+    return post_of(desk, None, desk.egress)
+
+
+def test_all_points_of_unlinking_and_telling_are_known() -> None:
+    ours = ("unlink.", "outbox.", "events.", "revocation.")
+
+    assert {name for name in crashpoints.registered() if name.startswith(ours)} == {
+        *UNLINKING, *TELLING, revocation.RENEWED
+    }  # fmt: skip
+
+
+def folder_of(desk: Desk) -> Path:
+    assert isinstance(desk.clock, SharedClock)
+    return desk.clock.file.parent
+
+
+def unlinking(desk: Desk, tls: Loopback, folder: Path, link: Link, crash_at: str) -> Round:
+    return Round(folder, str(desk.company_id), desk.server.url, tls.ca_file, crash_at, link_id=str(link.id))
+
+
+def telling(desk: Desk, tls: Loopback, receiver: Receiver, crash_at: str) -> Round:
+    return Round(folder_of(desk), str(desk.company_id), desk.server.url, tls.ca_file, crash_at, endpoint=receiver.url)
+
+
+def stopped(pid: int | None) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+def refused(desk: Desk, link: Link) -> bool:
+    """Whether a step is refused the link."""
+    try:
+        desk.resolver.link(
+            company_id=desk.company_id, user_id=desk.user_id, service="acme", link_id=str(link.id),
+            scopes=frozenset(), deadline=desk.soon,
+        )  # fmt: skip
+    except errors.AccessDenied:
+        return True
+    return False
+
+
+def the_vendor_has_it(desk: Desk, token: str) -> bool:
+    """The refresh token was given back, once or again, and nothing is left to do."""
+    done = all(item.get("ended") in ("revoked", "not_unlinked") for item in post_of(desk, None, desk.egress).items())
+    return done and set(desk.server.revoked) == {token}
+
+
+@pytest.mark.parametrize("point", UNLINKING)
+def test_unlinking_that_is_killed_at_a_point_ends_at_the_vendor(
+    desk: Desk, vendors: Post, tmp_path: Path, loopback_tls: Loopback, point: str
+) -> None:
+    link = desk.link()
+    token = desk.refresh_token(link)
+
+    process = send(unlinking(desk, loopback_tls, tmp_path, link, f"{point}:kill"))
+    process.join(30)
+
+    assert process.exitcode == -signal.SIGKILL
+    assert refused(desk, link) is (point != unlink.INTENDED)  # before the one update nothing has happened
+    if point == unlink.INTENDED:
+        assert desk.now(link).open("refresh_token").reveal() == token
+        vendors.unlink(desk).link(link.id)
+    desk.clock.advance(LONG_S)
+    vendors.round()
+    desk.clock.advance(DAY_S)
+    vendors.round()
+    assert the_vendor_has_it(desk, token)
+
+
+@pytest.mark.parametrize("point", UNLINKING)
+def test_unlinking_that_is_stopped_at_a_point_ends_at_the_vendor_whoever_goes_on_first(
+    desk: Desk, vendors: Post, tmp_path: Path, loopback_tls: Loopback, point: str
+) -> None:
+    link = desk.link()
+    token = desk.refresh_token(link)
+    process = send(unlinking(desk, loopback_tls, tmp_path, link, f"{point}:stop"))
+    until(lambda: stopped(process.pid), f"the stop at {point}")
+
+    desk.clock.advance(LONG_S)
+    vendors.round()
+    os.kill(process.pid or 0, signal.SIGCONT)
+    process.join(30)
+
+    assert process.exitcode == 0
+    assert refused(desk, link)
+    desk.clock.advance(LONG_S)
+    vendors.round()
+    assert the_vendor_has_it(desk, token)
+
+
+@pytest.mark.parametrize("point", UNLINKING)
+def test_unlinking_that_fails_at_a_point_can_be_done_again(desk: Desk, vendors: Post, point: str) -> None:
+    link = desk.link()
+    token = desk.refresh_token(link)
+
+    def act() -> None:
+        vendors.unlink(desk).link(link.id)
+        vendors.round()
+
+    crashpoints.arm(f"{point}:raise")
+    with pytest.raises(crashpoints.CrashPointReached):
+        act()
+    crashpoints.arm("")
+
+    vendors.unlink(desk).link(link.id)
+    desk.clock.advance(LONG_S)
+    vendors.round()
+    desk.clock.advance(DAY_S)
+    vendors.round()
+
+    assert refused(desk, link)
+    assert the_vendor_has_it(desk, token)
+
+
+@pytest.mark.parametrize("crash", [f"{point}:{action}" for point in TELLING for action in ("kill", "stop")])
+def test_telling_that_is_killed_or_stopped_at_a_point_arrives_under_one_id(
+    desk: Desk, post: Post, receiver: Receiver, loopback_tls: Loopback, crash: str
+) -> None:
+    point, _, action = crash.partition(":")
+    desk.links.update_status(desk.link(), "needs_reconnect", "invalid_grant")
+    process = send(telling(desk, loopback_tls, receiver, crash))
+    if action == "kill":
+        process.join(30)
+        assert process.exitcode == -signal.SIGKILL
+    else:
+        until(lambda: stopped(process.pid), f"the stop at {point}")
+
+    desk.clock.advance(LONG_S)
+    post.round()
+    if action == "stop":
+        os.kill(process.pid or 0, signal.SIGCONT)
+        process.join(30)
+        assert process.exitcode == 0
+    post.round()
+
+    assert receiver.types == ["link.needs_reconnect"]
+    assert len(receiver.received) == (2 if point == outbox.DELIVERED else 1)
+    assert [item["ended"] for item in post.items()] == ["delivered"]
+
+
+def test_several_processes_that_drain_one_outbox_deliver_each_item_once(
+    desk: Desk, post: Post, receiver: Receiver, loopback_tls: Loopback
+) -> None:
+    for number in range(20):
+        desk.links.update_status(desk.link(account=f"user-{number}"), "needs_reconnect", "invalid_grant")
+    receiver.hold.clear()
+
+    started = [send(telling(desk, loopback_tls, receiver, "")) for _ in range(4)]
+    receiver.hold.set()
+    for process in started:
+        process.join(60)
+
+    assert [process.exitcode for process in started] == [0] * 4
+    assert len(receiver.received) == len({one.id for one in receiver.received}) == 20
+    assert {item["ended"] for item in post.items()} == {"delivered"}
