@@ -10,19 +10,24 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from bson import ObjectId
 
 from credentials.grants import USER
 from credentials.link import Link
 from credentials.link_import import LinkImport
+from credentials.oauth import client_for
 from credentials.providers.catalogue import Providers
 from credentials.providers.settings import OAuthApp, ServiceSettings
+from credentials.token_errors import refusal
 from credentials.vault import Vault
 from flow8_core import errors
 from flow8_core.clock import ManualClock, SystemClock
 from flow8_core.egress import Egress, EgressSettings
+from flow8_core.secret import Secret
 from flow8_core.store import open_store
 from tests.counterparts.lab import Lab
 from tests.credentials.desk import Desk, declare
+from tests.credentials.post import post_of
 
 SCOPES = {
     "slack": ["chat:write"],
@@ -118,3 +123,54 @@ def test_the_vendors_refusals_at_the_token_endpoint_are_understood(desk: Desk, l
 
     assert caught.value.retry_after == 17
     assert desk.now(link).status == "active"
+
+
+def unlinked(desk: Desk, link: Link) -> str:
+    """Unlink, and what came of it at the vendor."""
+    post = post_of(desk, None, desk.egress)
+    post.unlink(desk).link(link.id)
+    post.round()
+    (item,) = post.items()
+    return str(item.get("ended"))
+
+
+def alive(desk: Desk, service: str, refresh_token: str) -> bool:
+    """Whether the vendor would still refresh this, asked without us."""
+    provider = desk.providers.endpoints(service, egress=desk.egress, deadline=desk.soon)
+    reply = client_for(provider, desk.egress, desk.soon).refresh(
+        refresh_token=Secret(refresh_token), scopes=SCOPES[service], answered=lambda: None
+    )
+    return refusal(provider, reply, phase="refresh", now=desk.store.now()) is None
+
+
+@pytest.mark.parametrize("service", list(SCOPES))
+def test_an_unlinked_account_is_of_no_use_to_whoever_kept_its_tokens(desk: Desk, lab: Lab, service: str) -> None:
+    link = connected(desk, lab, service)
+    kept = desk.refresh_token(link)
+
+    outcome = unlinked(desk, link)
+
+    takes_back = service != "microsoft"
+    assert outcome == ("revoked" if takes_back else "not_possible")
+    assert alive(desk, service, kept) is not takes_back
+
+
+def test_a_vendor_that_believes_the_bearer_alone_is_asked_with_a_token_that_works(desk: Desk, lab: Lab) -> None:
+    """Clio takes a grant back from a living access token only; the refresh token would outlive a dead one."""
+    link = connected(desk, lab, "clio")
+    kept = desk.refresh_token(link)
+    for clock in (desk.clock.advance, lambda seconds: lab.control("/clock", {"advance_s": seconds})):
+        clock(31 * 24 * 3600)
+
+    assert unlinked(desk, link) == "revoked"
+    assert not alive(desk, "clio", kept)
+
+
+def test_a_google_grant_is_left_while_another_user_here_lives_by_it(desk: Desk, lab: Lab) -> None:
+    mine = connected(desk, lab, "google")
+    kept, desk.user_id = desk.refresh_token(mine), ObjectId()
+    theirs = connected(desk, lab, "google")
+
+    assert unlinked(desk, mine) == "kept_for_others"
+    assert alive(desk, "google", kept)
+    assert desk.refresher.fresh(theirs, deadline=desk.soon, force=True).status == "active"

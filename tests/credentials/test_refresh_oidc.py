@@ -10,6 +10,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from credentials import grants
+from credentials.grants import MAIN
 from credentials.link import Link
 from credentials.refresh import Refresher
 from credentials.vault import Vault
@@ -18,6 +20,7 @@ from flow8_core.egress import Egress, EgressSettings
 from tests.counterparts.oauth import CALLBACK, CLIENT_ID, CLIENT_SECRET, OidcProvider
 from tests.credentials.desk import Desk, open_desk
 from tests.credentials.holders import errand, send
+from tests.credentials.post import post_of
 
 AT_ONCE = 8
 
@@ -155,6 +158,27 @@ def test_an_account_that_removed_the_application_needs_a_reconnect(desk: Desk, o
 
     assert caught.value.link_id == str(link.id)
     assert connected(desk, oidc_provider, link_id=str(link.id)).status == "active"
+
+
+def test_an_unlinked_account_is_revoked_at_the_server_and_can_be_connected_anew(
+    desk: Desk, oidc_provider: OidcProvider
+) -> None:
+    link = connected(desk, oidc_provider)
+    kept, post = desk.refresh_token(link), post_of(desk, None, desk.egress)
+
+    post.unlink(desk).link(link.id)
+    post.round()
+
+    assert [item["ended"] for item in post.items()] == ["revoked"]
+    again = connected(desk, oidc_provider)
+    assert (again.id, again.status) == (link.id, "active")
+    assert desk.refresher.fresh(used_up(desk, again), deadline=desk.soon).status == "active"
+    revived = desk.set(
+        again, refresh_token=desk.vault.seal(grants.place(MAIN, "refresh_token", link_id=link.id,
+                                                           company_id=desk.company_id), kept)
+    )  # fmt: skip
+    with pytest.raises(errors.InvalidGrant):
+        desk.refresher.fresh(used_up(desk, revived), deadline=desk.soon)
 
 
 def test_a_code_counts_once(desk: Desk, oidc_provider: OidcProvider) -> None:
