@@ -137,6 +137,8 @@ class Outbox:
             wanted["lane"] = {"$nin": sorted(shut)}
         if only is not None:
             wanted["_id"] = only
+        if not self._store.find(COLLECTION, wanted, limit=1, fields=("due_at",)):
+            return None  # the usual case, and a look is cheaper than a write that changes nothing
         changes = {"owner": ObjectId(), "due_at": now + timedelta(seconds=LEASE_S)}
         return self._store.update(COLLECTION, wanted, {"$set": changes, "$inc": {"attempts": 1}}, sort=[("due_at", 1)])
 

@@ -12,6 +12,7 @@ from flow8_cli import link_end
 from flow8_cli.callback import awaited
 from flow8_cli.files import read_bytes, read_text
 from flow8_cli.helping import command
+from flow8_cli.link_end import health_of
 from flow8_cli.output import Output
 from flow8_cli.reporting import FAILED, reporting
 from flow8_cli.session import Company, Json, JsonLines, Session, User, opened
@@ -115,9 +116,10 @@ def list_links(as_json: Json = False, company: Company = None, user: User = None
 
 @command(app, "show", "flow8 link show 6923f0c2a7d1e84b5c0f9a12")
 def show(link_id: LinkId, as_json: Json = False, company: Company = None, user: User = None) -> None:
-    """Show one link."""
+    """Show one link: its state, what that means, what will end it, and what became of it at the vendor."""
     with reporting(as_json=as_json) as output, opened(company=company, user=user) as session:
-        output.record(session.platform.links(session.company_id).get(link_id).describe())
+        link = session.platform.links(session.company_id).get(link_id)
+        output.record(link.describe() | health_of(session, link))
 
 
 @command(app, "test", "flow8 link test 6923f0c2a7d1e84b5c0f9a12 --json")

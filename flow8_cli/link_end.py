@@ -88,6 +88,14 @@ def revoke(
         _show(output, session, _revoked(session, links), flows, dry_run=False)
 
 
+def health_of(session: Session, link: Link) -> dict[str, Any]:
+    """What `link show` adds to a link: `{message, forecast, vendor}`."""
+    from credentials import health
+
+    vendor = session.platform.unlink(session.company_id).vendor(link) if link.status == "revoked" else None
+    return {**health.told(link), "vendor": vendor}
+
+
 def _meant(session: Session, link_id: str | None, service: str | None) -> Sequence[Link]:
     if link_id is not None:
         return [session.platform.links(session.company_id).get(link_id)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,21 +74,15 @@ class Breakage:
 
     def _latest(self) -> Iterator[tuple[str, Flow]]:
         """(name, flow) of the latest version of each flow; one that cannot be read is none."""
-        seen: set[str] = set()
-        wanted: dict[str, Any] = {"company_id": self._company_id}
-        while True:
-            rows = self._platform.store.find(FLOWS, wanted, sort=[("created_at", -1)], limit=PAGE)
-            for row in rows:
-                if row["name"] in seen:
-                    continue
-                seen.add(row["name"])
-                try:
+        company: dict[str, Any] = {"company_id": self._company_id}
+        store, latest = self._platform.store, dict[str, str]()
+        for row in store.find(FLOWS, company, sort=[("created_at", 1)], fields=("name",)):
+            latest[row["name"]] = row["_id"]
+        ids = list(latest.values())
+        for start in range(0, len(ids), PAGE):
+            for row in store.find(FLOWS, company | {"_id": {"$in": ids[start : start + PAGE]}}):
+                with suppress(Flow8Error, ValueError):
                     yield row["name"], Flow.stored(row["text"])
-                except Flow8Error:
-                    continue
-            if len(rows) < PAGE:
-                return
-            wanted = {"company_id": self._company_id, "created_at": {"$lt": rows[-1]["created_at"]}}
 
 
 def _lost(need: Need, step: Step, orphaned: set[str]) -> bool:

@@ -11,6 +11,7 @@ import pymongo
 import pytest
 from bson import ObjectId
 
+from credentials import health
 from credentials.forecast import Expiring, forecast, forecasts
 from credentials.link import Link
 from credentials.vault import Vault
@@ -117,3 +118,17 @@ def test_the_seeds_own_query_finds_tokens_that_expire_within_7_days(desk: Desk, 
             raw = list(client.get_default_database()["db_links"].find(query))
         assert [row["_id"] for row in raw] == [soon.id]
         assert isinstance(raw[0]["token_expiry"], datetime)
+
+
+def test_the_health_of_a_link_says_what_its_state_means_and_what_to_do(vault: Vault) -> None:
+    well, broken, gone = (
+        link_of(vault, grant_expires_at=NOW, **REFRESHABLE),
+        link_of(vault, status="needs_reconnect", status_reason="refresh_outcome_lost"),
+        link_of(vault, status="revoked"),
+    )
+    half = link_of(vault, user_token={"status": "needs_reconnect", "status_reason": "invalid_grant"})
+
+    assert health.told(well) == {"message": None, "forecast": forecasts(well)[0].describe(well)}
+    assert "broke off" in str(health.told(broken)["message"])
+    assert "was revoked here" in str(health.told(gone)["message"])
+    assert str(health.told(half)["message"]).startswith("The user's own token: ")
