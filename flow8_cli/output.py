@@ -49,6 +49,16 @@ class Output:
         """The terminal that may be drawn on again and again; None where the answer goes elsewhere."""
         return self._answers if self._answers.is_terminal and not self.as_json else None
 
+    @property
+    def remarks(self) -> Console:
+        """stderr, as a console."""
+        return self._remarks
+
+    def plain(self, lines: Sequence[str]) -> None:
+        """Lines of an answer for other programs, as they stand."""
+        if lines:
+            _write("\n".join(lines))
+
     def document(self, value: Any) -> None:
         """The one JSON document of `--json`."""
         _write(json.dumps(value, indent=2, default=str))

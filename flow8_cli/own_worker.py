@@ -9,9 +9,15 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from flow8_cli.output import Output
 from flow8_core.errors import InternalError
 from flow8_runtime import children
+
+if TYPE_CHECKING:
+    from flow8_runtime.definition import Flow
+    from flow8_runtime.platform import Platform
 
 GRACE_S = 10.0
 
@@ -64,3 +70,25 @@ def own_worker(*, environ: Mapping[str, str], cwd: Path, log: Path, queues: Iter
         yield worker
     finally:
         worker.stop()
+
+
+@contextmanager
+def worker_for(output: Output, platform: Platform, flow: Flow) -> Iterator[OwnWorker | None]:
+    """A worker for the time of the run, where embedded mode has none alive."""
+    from flow8_runtime.owners import Owners
+
+    settings = platform.settings
+    if Owners(platform.store, settings.home).any_alive():
+        yield None
+    elif not settings.embedded:
+        output.say("no worker is alive; the play waits until one is (flow8 worker)", mark="note")
+        yield None
+    else:
+        queues = {step.queue for step in flow.steps}
+        log = settings.home / "worker.log"
+        with own_worker(environ=os.environ, cwd=Path.cwd(), log=log, queues=queues) as worker:
+            yield worker
+
+
+def nothing(*_: object) -> None:
+    """Workers of others look after themselves."""

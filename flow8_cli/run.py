@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flow8_cli import each, lines
 from flow8_cli.files import read_bytes, read_object
 from flow8_cli.output import Output
-from flow8_cli.own_worker import OwnWorker, own_worker
+from flow8_cli.own_worker import OwnWorker, nothing, worker_for
 from flow8_cli.plays import STEP_COLUMNS, step_rows
 from flow8_cli.reporting import FAILED, reporting
-from flow8_cli.session import Company, Json, User, opened
+from flow8_cli.session import Company, Json, Session, User, opened
 from flow8_cli.watching import watch
 from flow8_core.errors import ValidationFailed
 
@@ -30,6 +30,8 @@ EXAMPLES = (
     'echo \'{"invoice": "001"}\' | flow8 run invoice.yaml --input - --json',
     "flow8 run upload.yaml --file /tmp/invoice.pdf=./invoice.pdf",
     "flow8 run nightly.yaml --detach",
+    "flow8 run invoice.yaml --each orders.jsonl --batch orders-2026-04",
+    "generate | flow8 run invoice.yaml --each - --detach",
 )
 BLOCK = 1 << 20  # bytes that are copied at a time
 
@@ -38,6 +40,14 @@ def run(
     flow: Annotated[str, typer.Argument(metavar="FLOW", help="The flow, JSON or YAML; - for stdin.")],
     args_file: Annotated[
         str | None, typer.Option("--input", metavar="FILE", help="The play's arguments, a JSON object; - for stdin.")
+    ] = None,
+    each_file: Annotated[
+        str | None,
+        typer.Option("--each", metavar="FILE", help="A play for each line, a JSON object of arguments; - for stdin."),
+    ] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option("--batch", metavar="NAME", help="With --each: a line runs once under this name, however often."),
     ] = None,
     file: Annotated[
         list[str] | None,
@@ -56,29 +66,55 @@ def run(
     """Run a flow and wait for it. Exit 1 unless it is DONE in time.
 
     Where no worker is alive in embedded mode, one is started for the time of the run.
-    """
-    from flow8_runtime.door import Door
 
+    With --each a file is checked as a whole before anything runs; of a pipe, which is taken as it comes, bad lines are
+    told and left out. Do the same again with the same --batch, and only what is missing runs. Exit 1 unless all are
+    DONE; --timeout is then how long no play may end.
+    """
     with reporting(as_json=as_json) as output:
+        if each_file is not None:
+            _check_each(flow, each_file, args_file, file)
+        elif batch is not None:
+            raise ValidationFailed("A batch's name goes with --each.", path="--batch")
         definition, args = _read(flow, args_file)
         files = [_file(pair) for pair in file or []]
-        with opened(company=company, user=user) as session, closing(Door(session.platform)) as door:
-            play_id = door.submit(
-                definition,
-                args,
-                company_id=session.company_id,
-                user_id=session.user_id,
-                play_id=_placed(session.platform, files),
-            )
-            if detach:
-                _detached(output, play_id)
-                return
-            with _worker(output, session.platform, definition) as own:
-                alive = own.require if own else _nothing
-                play = watch(output, door, play_id, company_id=session.company_id, timeout=timeout, alive=alive)
-                _show(output, play, own)  # now: a worker of our own takes a second or two to end
-        if play["status"] != "DONE":
-            raise typer.Exit(FAILED)
+        name = each.batch_name(batch)
+        with opened(company=company, user=user) as session:
+            if each_file is not None:
+                _run_each(output, session, definition, each_file, name, detach=detach, timeout=timeout)
+            else:
+                _run_one(output, session, definition, args, files, detach=detach, timeout=timeout)
+
+
+def _run_one(
+    output: Output,
+    session: Session,
+    flow: Flow,
+    args: dict[str, Any],
+    files: list[tuple[str, Path]],
+    *,
+    detach: bool,
+    timeout: float,
+) -> None:
+    from flow8_runtime.door import Door
+
+    with closing(Door(session.platform)) as door:
+        play_id = door.submit(
+            flow,
+            args,
+            company_id=session.company_id,
+            user_id=session.user_id,
+            play_id=_placed(session.platform, files),
+        )
+        if detach:
+            _detached(output, play_id)
+            return
+        with worker_for(output, session.platform, flow) as own:
+            alive = own.require if own else nothing
+            play = watch(output, door, play_id, company_id=session.company_id, timeout=timeout, alive=alive)
+            _show(output, play, own)  # now: a worker of our own takes a second or two to end
+    if play["status"] != "DONE":
+        raise typer.Exit(FAILED)
 
 
 def _read(flow: str, args_file: str | None) -> tuple[Flow, dict[str, Any]]:
@@ -89,6 +125,53 @@ def _read(flow: str, args_file: str | None) -> tuple[Flow, dict[str, Any]]:
         raise ValidationFailed("Only one of flow and input can come from stdin.", path="--input")
     definition = Flow.parse(notation.read(read_bytes(flow, path="FLOW"), form=notation.form_of(flow)))
     return definition, {} if args_file is None else read_object(args_file, path="--input")
+
+
+def _check_each(flow: str, each_file: str, args_file: str | None, file: list[str] | None) -> None:
+    if flow == each_file == "-":
+        raise ValidationFailed("Only one of flow and inputs can come from stdin.", path="--each")
+    if args_file is not None:
+        raise ValidationFailed("Give one play's arguments, or those of each.", path="--input")
+    if file:
+        raise ValidationFailed("A file goes into the workspace of one play.", path="--file")
+
+
+def _run_each(
+    output: Output, session: Session, flow: Flow, source: str, batch: str, *, detach: bool, timeout: float
+) -> None:
+    with lines.source(source, path="--each") as stream:
+        total = each.checked(stream)
+        with each.progress(output, total, waits=not detach) as watched:
+            run = each.Each(output, session, flow, batch, watched=watched)
+            with closing(run), _to_be_repeated(output, run):
+                if detach:
+                    run.hand_in(stream, lambda plays: _print_ids(output, plays))
+                else:
+                    with worker_for(output, session.platform, flow) as own:
+                        run.hand_in(stream, nothing)
+                        run.wait(timeout=timeout, alive=own.require if own else nothing)
+    if not detach:
+        each.show(output, run.tally)
+    elif run.tally.refused_lines:
+        raise typer.Exit(FAILED)
+
+
+@contextmanager
+def _to_be_repeated(output: Output, run: each.Each) -> Iterator[None]:
+    """Whatever ends a batch early, its name is told, by which the rest of it can be run."""
+    try:
+        yield
+    except BaseException:
+        output.say(f"Run the same with --batch {run.tally.batch}: no line runs twice.", mark="note")
+        raise
+
+
+def _print_ids(output: Output, plays: Sequence[tuple[int, ObjectId]]) -> None:
+    if output.as_json:
+        for line, play_id in plays:
+            output.line({"line": line, "play_id": str(play_id)})
+    else:
+        output.plain([str(play_id) for _, play_id in plays])
 
 
 def _file(pair: str) -> tuple[str, Path]:
@@ -125,28 +208,6 @@ def _detached(output: Output, play_id: ObjectId) -> None:
         output.document({"play_id": str(play_id)})
     else:
         output.show(str(play_id))
-
-
-@contextmanager
-def _worker(output: Output, platform: Platform, flow: Flow) -> Iterator[OwnWorker | None]:
-    """A worker for the time of the run, where embedded mode has none alive."""
-    from flow8_runtime.owners import Owners
-
-    settings = platform.settings
-    if Owners(platform.store, settings.home).any_alive():
-        yield None
-    elif not settings.embedded:
-        output.say("no worker is alive; the play waits until one is (flow8 worker)", mark="note")
-        yield None
-    else:
-        queues = {step.queue for step in flow.steps}
-        log = settings.home / "worker.log"
-        with own_worker(environ=os.environ, cwd=Path.cwd(), log=log, queues=queues) as worker:
-            yield worker
-
-
-def _nothing() -> None:
-    """Workers of others look after themselves."""
 
 
 def _show(output: Output, play: dict[str, Any], own: OwnWorker | None) -> None:

@@ -235,6 +235,11 @@ class Ledger:
             wanted["created_at"] = {"$lt": before}
         return self._store.find(PLAYS, wanted, sort=[("company_id", 1), ("created_at", -1)], limit=limit)
 
+    def over(self, play_ids: Sequence[ObjectId], *, company_id: ObjectId) -> Sequence[Play]:
+        """Those of the company's plays that are over, in no order; at most a thousand are asked for at a time."""
+        wanted = {"_id": {"$in": list(play_ids)}, "company_id": company_id, "status": {"$in": ["DONE", "FAIL"]}}
+        return self._store.find(PLAYS, wanted)
+
     def describe(self, play: Play) -> dict[str, Any]:
         """The play as answers show it, with every output."""
         return describe(play, self.flow(play["definition"]), self.outputs(play))

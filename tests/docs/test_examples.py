@@ -43,7 +43,7 @@ PROGRAMS = {
     "test_open_ticket.py",
 }
 SHAPES = {
-    *("play", "link", "link-import", "lab", "component-storage", "component-request", "component-answer"),
+    *("play", "batch", "link", "link-import", "lab", "component-storage", "component-request", "component-answer"),
     "event",
     *("message", "execute", "step-done", "run-step", "refresh-link"),
 }
@@ -140,6 +140,20 @@ def test_a_play_has_the_shape_of_the_contract(deployment: Deployment, tmp_path: 
 
     assert shape(play) == shape(example("play"))
     assert [play["status"], play["steps"][0]["error"]["code"]] == ["FAIL", "access_denied"]
+
+
+def test_a_batch_has_the_shape_of_the_contract(deployment: Deployment, tmp_path: Path) -> None:
+    flow = tmp_path / "flow.json"
+    step = {"name": "notify-slack", "module_ref": "slack-message"}
+    mapping = {"channel": "#notifications", "message": "nobody will read this"}
+    flow.write_text(json.dumps({"name": "one", "steps": [{**step, "input_mapping": mapping}]}))
+
+    told = deployment.flow8(
+        "run", str(flow), "--each", "-", "--user", str(ObjectId()), "--json", text='{}\n{"n": 1, "n": 2}\n', exit_code=1
+    )
+
+    assert shape(told) == shape(example("batch"))
+    assert (told["failed"], told["refused"]) == (1, 1)
 
 
 @pytest.mark.parametrize("command", ["doctor", "link test ID", "keys check", "component list"])
