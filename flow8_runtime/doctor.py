@@ -88,6 +88,8 @@ def _keys(platform: Platform) -> Findings:
         return
     ring = platform.keyring
     yield Finding("keys", "ok", f"They open this store (key {ring.primary.kid}, KDF {ring.primary.profile}).")
+    if len(ring.keys) > 1:
+        yield Finding("keys", "warning", "The key is being changed; `flow8 keys status` tells the next step.")
     if ring.write_unbound:
         yield Finding(
             "keys", "warning", "keys.unbound.write seals in the old form, which can be moved between records."

@@ -10,8 +10,9 @@ from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 from bson import ObjectId
+from nacl.exceptions import CryptoError
 
-from credentials import audit, check_values, components, grants, links, oauth_states, sealed
+from credentials import audit, check_values, components, grants, links, oauth_states, outbox, sealed
 from credentials.audit import Audit
 from credentials.components import Components
 from credentials.grants import MAIN, USER
@@ -19,7 +20,7 @@ from credentials.keyring import Keyring
 from credentials.oauth_states import Intent, States
 from credentials.retirement import Retirement
 from credentials.rotation import Rotation
-from credentials.vault import EnvelopeRejected, Place, Vault
+from credentials.vault import Place, Vault
 from flow8_core import crashpoints
 from flow8_core.secret import Secret
 from flow8_core.store import Insert, Store, open_store
@@ -42,7 +43,8 @@ def after() -> Keyring:
     return ring(NEW, previous=OLD)
 
 
-OLD_KID, NEW_KID = ring(OLD).primary.kid, ring(NEW).primary.kid
+# derived when this is imported: by the fork server, once for all the processes that it starts
+OLD_KID, NEW_KID = before().primary.kid, after().primary.kid
 
 
 @dataclass
@@ -92,7 +94,7 @@ def insert_links(store: Store, vault: Vault, contents: Contents, count: int) -> 
 
 
 def furnish(store: Store, keyring: Keyring, *, link_count: int = 6, component_count: int = 3) -> Contents:
-    """Links, components, states of connects, and an audit log: sealed with a ring's primary key."""
+    """Links, components, a revocation in the outbox, states of connects and an audit log, sealed with a primary key."""
     contents, vault = Contents(), Vault(keyring)
     insert_links(store, vault, contents, link_count)
     for number in range(component_count):
@@ -100,6 +102,11 @@ def furnish(store: Store, keyring: Keyring, *, link_count: int = 6, component_co
         added = Components(store, vault, contents.company_id).add(body)
         place = Place("component_configs", ObjectId(added["id"]), contents.company_id, "config.auth.value")
         contents.secrets[place] = API_KEY
+    if component_count:
+        place = Place(outbox.COLLECTION, ObjectId(), contents.company_id, "sealed.refresh_token")
+        contents.secrets[place] = "token to be revoked"
+        sealed_token = {"refresh_token": vault.seal(place, contents.secrets[place])}
+        store.insert(outbox.COLLECTION, {"_id": place.id, "company_id": place.company_id, "sealed": sealed_token})
     for _ in range(2 if component_count else 0):
         contents.states.append(States.new())
         States(store, vault).keep(contents.states[-1], intent(contents), Secret("verifier-0123456789"))
@@ -131,9 +138,10 @@ def wrong(store: Store, keyring: Keyring, contents: Contents) -> list[Place]:
             value: Any = documents[place.collection][place.id]
             for part in place.field.split("."):
                 value = value[part]
-            if vault.open(place, value).reveal() != secret:
+            # not `open`: each `Secret` of a thousand would be one more for the log redaction to look for
+            if vault._opened(place, value).decode() != secret:
                 found.append(place)
-        except (KeyError, EnvelopeRejected):
+        except (KeyError, TypeError, ValueError, CryptoError):
             found.append(place)
     return found
 

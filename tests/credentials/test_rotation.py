@@ -162,9 +162,10 @@ def test_everything_that_is_sealed_opens_with_the_new_key_alone(full: Store) -> 
 
     report = rotate(full)
 
-    assert census == {OLD_KID: {"db_links": 20, "component_configs": 3, "oauth_states": 4, "audit_logs": 1}}
-    assert key_census.take(full, Vault(ring(NEW))) == {NEW_KID: {**census[OLD_KID], "audit_logs": 2}}
-    assert (report.records, report.envelopes, report.logs, report.unreadable) == (11, 25, 1, [])
+    counts = {"db_links": 20, "component_configs": 3, "oauth_states": 4, "outbox": 1, "audit_logs": 1}
+    assert census == {OLD_KID: counts}
+    assert key_census.take(full, Vault(ring(NEW))) == {NEW_KID: {**counts, "audit_logs": 2}}
+    assert (report.records, report.envelopes, report.logs, report.unreadable) == (12, 26, 1, [])
     assert wrong(full, ring(NEW), contents) == []
     assert Components(full, Vault(ring(NEW)), contents.company_id).resolve("request", id="component-0").config["auth"]
     state = States(full, Vault(ring(NEW))).consume(contents.states[0].reveal(), service="acme", browser=None)
@@ -207,7 +208,7 @@ def test_a_rotation_can_be_turned_back(here: Store) -> None:
 
     report = Rotation(here, before(), to=OLD_KID).run()
 
-    assert report.records == 11
+    assert report.records == 12
     assert wrong(here, ring(OLD), contents) == []
     assert {kid: key_rows.state(row) for kid, row in key_rows.all_rows(here).items()} == {
         OLD_KID: "writing",
@@ -221,7 +222,7 @@ def test_two_rotations_at_once_share_the_work(full: Store) -> None:
     with ThreadPoolExecutor(2) as pool:
         reports = list(pool.map(lambda _: rotate(full), range(2)))
 
-    assert sum(report.records for report in reports) == 45
+    assert sum(report.records for report in reports) == 46
     assert [report.unreadable for report in reports] == [[], []]
     assert wrong(full, ring(NEW), contents) == []
 
@@ -232,7 +233,7 @@ def test_progress_is_told_for_each_record_once(here: Store) -> None:
 
     Rotation(here, before(), to=NEW_KID).run(lambda: steps.append(None))
 
-    assert len(steps) == rotation.size(here) == 11
+    assert len(steps) == rotation.size(here) == 12
 
 
 def test_what_was_done_is_in_the_audit_logs_of_the_deployment_and_of_each_company(here: Store) -> None:

@@ -108,6 +108,7 @@ def works(desk: Desk, store_url: str, ca_file: Path, folder: Path) -> list[Work]
 
 
 @pytest.mark.proof
+@pytest.mark.timeout(600)
 def test_nothing_is_lost_while_four_processes_refresh_and_edit(
     store_url: str, tmp_path: Path, token_server: TokenServer, token_egress: Egress, loopback_tls: Loopback
 ) -> None:

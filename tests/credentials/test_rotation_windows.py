@@ -111,6 +111,7 @@ def test_a_process_stopped_at_a_point_of_a_rotation_and_resumed_after_the_next_d
 
 
 @pytest.mark.proof
+@pytest.mark.timeout(1800)
 def test_of_a_rotation_that_fails_at_each_of_1000_records_none_is_unreadable(full: Store) -> None:
     count = rounds(1000, short=60)
     contents = furnish(full, before(), link_count=0, component_count=0)
@@ -133,6 +134,7 @@ def test_of_a_rotation_that_fails_at_each_of_1000_records_none_is_unreadable(ful
 
 
 @pytest.mark.proof
+@pytest.mark.timeout(1800)
 def test_of_a_rotation_whose_process_is_killed_at_each_record_none_is_unreadable(shared: Store, url: str) -> None:
     count = rounds(1000, short=24)
     contents = furnish(shared, before(), link_count=0, component_count=0)
