@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from credentials.links import Link
 from flow8_core import crashpoints
@@ -15,18 +16,32 @@ RELEASED = crashpoints.register("reconnect.released", "what waited for the link 
 log = logging.getLogger("flow8.connecting")
 
 
+@dataclass(frozen=True)
+class Connected:
+    """A connection that has come to its end. `missing` are scopes that were asked for and not granted, `released` says
+    how many plays go on that had waited for the link."""
+
+    link: Link
+    missing: tuple[str, ...]
+    released: int
+
+
 def complete(
     platform: Platform,
     query: Sequence[tuple[str, str]],
     *,
     service: str | None = None,
     browser: str | None = None,
-) -> Link:
+) -> Connected:
     """`Connect.complete`, then the plays that wait for this link are queued and workers are woken. Raises what
     `Connect.complete` raises."""
     link = platform.connect.complete(query, service=service, browser=browser)
-    release(platform, link)
-    return link
+    return Connected(link, missing_scopes(platform, link), release(platform, link))
+
+
+def missing_scopes(platform: Platform, link: Link) -> tuple[str, ...]:
+    """The scopes that the link's last connect asked for and that it does not have."""
+    return platform.providers.get(link.service).scopes.missing(link.asked, link.scopes)
 
 
 def release(platform: Platform, link: Link) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 
@@ -47,6 +47,28 @@ def test_the_page_can_be_loaded_again_and_changes_nothing(site: Site) -> None:
 
     assert len(pages) == 1
     assert (links(site), site.heard) == ([], [])
+
+
+def test_who_granted_less_than_was_asked_for_is_told_so(site: Site) -> None:
+    site.deployment.lab.configure("slack", granted_scopes=["chat:write"])
+    ids = {"company_id": site.deployment.company_id, "user_id": site.deployment.user_id}
+    begun = site.deployment.platform.connect.begin("slack", **ids, scopes=["chat:write", "files:write"])
+    back = urlsplit(site.deployment.lab.visit(begun.authorize_url))
+
+    arrived = site.get(f"{back.path}?{back.query}")
+    assert arrived.status == 303, arrived.text
+    shown = site.get(arrived.headers["location"])
+
+    assert arrived.headers["location"] == "/auth/connected/slack?less=1"
+    assert "Not all permissions were granted" in shown.text
+    assert "goes on now" not in shown.text
+
+
+def test_the_page_repeats_nothing_of_its_query(site: Site) -> None:
+    page = site.get(f"/auth/connected/slack?less={quote(HOSTILE)}&more=2&x={quote(HOSTILE)}")
+
+    assert (page.status, page.text) == (200, site.get("/auth/connected/slack").text)
+    assert "What waited for this account goes on now" in site.get("/auth/connected/slack?more=1").text
 
 
 @pytest.mark.parametrize(

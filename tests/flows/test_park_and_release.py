@@ -86,7 +86,7 @@ def way_back(home: Deployment, service: str, *, link_id: str | None = None) -> s
 
 def reconnect(home: Deployment, service: str, **options: Any) -> Link:
     back = way_back(home, service, **options)
-    return connecting.complete(home.platform, parse_qsl(urlsplit(back).query), service=service)
+    return connecting.complete(home.platform, parse_qsl(urlsplit(back).query), service=service).link
 
 
 def woken(redis_url: str) -> int:
