@@ -16,7 +16,7 @@ import pytest
 from flow8_core.clock import Deadline
 from flow8_core.egress import Egress, Hosts
 from flow8_core.errors import EgressDenied, ExecutionTimeout, ProviderUnavailable, VendorBadResponse
-from tests.egress.adapters import BotoSession, GoogleHttp, MsalHttp, slack_client
+from tests.egress.adapters import BotoSession, MsalHttp, google_http, slack_client
 from tests.egress.conftest import within
 from tests.egress.servers import Peer, Server, always, echo, once
 
@@ -251,7 +251,7 @@ def test_googleapiclient_calls_and_uploads(
                 peer.reply(200, b'{"text":"stored"}', **JSON)
 
     server = secure(handle)
-    http = GoogleHttp(egress_to(server, ca_file=ca_file), soon)
+    http = google_http(egress_to(server, ca_file=ca_file), server.url("/"), soon)
     notes = google_service(server.url("/")).notes()
     media = MediaIoBaseUpload(io.BytesIO(b"x" * 600_000), "text/plain", chunksize=262_144, resumable=True)
 
@@ -261,7 +261,20 @@ def test_googleapiclient_calls_and_uploads(
     assert (plain, upload) == ({"text": "stored"}, {"text": "stored"})
     assert server.seen[0].target == "/notes/%C3%A4%2Fb?alt=json"
     assert sum(len(seen.body) for seen in server.seen if seen.method == "PUT") == 600_000
+    assert {seen.headers["Authorization"] for seen in server.seen} == {"Bearer ya29.not-a-token"}
     assert server.accepted == 1
+
+
+def test_googleapiclient_takes_the_token_to_no_host_but_the_links(
+    egress_to: EgressTo, serve: Serve, soon: Deadline
+) -> None:
+    server, other = serve(always(200, b"{}", **JSON)), serve(always(200, b"{}", **JSON))
+    http = google_http(egress_to(server, other), server.url("/"), soon)
+
+    with pytest.raises(EgressDenied):
+        google_service(other.url("/")).notes().insert(folder="f", body={}).execute(http=http, num_retries=0)
+
+    assert other.seen == []
 
 
 def test_googleapiclient_sees_errors_as_it_expects_them(egress_to: EgressTo, serve: Serve, soon: Deadline) -> None:
@@ -271,7 +284,7 @@ def test_googleapiclient_sees_errors_as_it_expects_them(egress_to: EgressTo, ser
 
     with pytest.raises(HttpError) as failed:
         google_service(server.url("/")).notes().insert(folder="f", body={}).execute(
-            http=GoogleHttp(egress_to(server), soon), num_retries=0
+            http=google_http(egress_to(server), server.url("/"), soon), num_retries=0
         )
 
     assert (failed.value.status_code, failed.value.resp["retry-after"]) == (403, "9")
