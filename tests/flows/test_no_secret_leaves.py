@@ -10,6 +10,7 @@ from urllib.request import ProxyHandler, build_opener
 import bson
 import pytest
 
+from flow8_core.logging import UNSAFE_DEBUG
 from flow8_lab.client import Lab
 from flow8_runtime.platform import COLLECTIONS
 from tests import sinks
@@ -61,11 +62,13 @@ class Witness:
         self.said[f"{len(self.said)}: flow8 {' '.join(arguments[:2])}"] = said.encode()
 
 
-@pytest.fixture(params=["sqlite", "mongo"])
+@pytest.fixture(params=["sqlite", "mongo", "libraries too"])
 def talkative(request: pytest.FixtureRequest, tmp_path: Path, lab: Lab, redis_url: str) -> Any:
-    """A deployment whose processes log all that they can."""
-    store = f"sqlite:///{tmp_path / 'flow8.db'}" if request.param == "sqlite" else request.getfixturevalue("mongo_uri")
-    deployment = deploy(tmp_path, lab, store=store, broker=redis_url, environ={"FLOW8_LOG_LEVEL": "DEBUG"})
+    """A deployment whose processes log all that they can; "libraries too" lets those speak that are kept quiet, for
+    tokens and bodies is what they say: only the redaction is left between those and the log."""
+    store = request.getfixturevalue("mongo_uri") if request.param == "mongo" else f"sqlite:///{tmp_path / 'flow8.db'}"
+    environ = {"FLOW8_LOG_LEVEL": "DEBUG"} | ({UNSAFE_DEBUG: "1"} if request.param == "libraries too" else {})
+    deployment = deploy(tmp_path, lab, store=store, broker=redis_url, environ=environ)
     yield deployment
     deployment.close()
 
