@@ -210,6 +210,19 @@ def test_a_server_that_echoes_the_credential_does_not_put_it_into_the_outputs(
         assert secret not in caplog.text
 
 
+def test_a_file_that_echoes_the_credential_holds_a_mask_in_its_place(
+    make: Make, base: str, lab: Lab, tmp_path: Path
+) -> None:
+    ctx = make(components=component(base, auths(lab)["bearer"]))
+
+    answer = call(ctx, f"{base}/secure/bearer/echo", response="file", save_as="echo.json")
+
+    (written,) = tmp_path.rglob("echo.json")
+    assert b"[secret]" in written.read_bytes()
+    assert [secret for secret in lab.secrets() if secret.encode() in written.read_bytes()] == []
+    assert answer.size == written.stat().st_size
+
+
 @pytest.mark.parametrize("kind", ["header", "query", "basic", "bearer"])
 def test_a_component_is_for_its_hosts_alone_and_no_other_is_even_called(
     make: Make, base: str, lab: Lab, kind: str

@@ -12,6 +12,7 @@ from flow8_modules.integrations.http.auth import Auth, auth_of, basic, hosts_of
 from flow8_modules.integrations.http.body import pairs
 from flow8_modules.integrations.http.call import MAX_IN_FILE, MAX_IN_MEMORY, MAX_REDIRECTS, Call
 from flow8_modules.integrations.http.headers import SECRET, lookup
+from flow8_modules.integrations.http.masking import Masking
 
 DEFAULT_TIMEOUT_S = 30.0
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -89,7 +90,9 @@ def _call(
     if inputs.save_as is None:
         return _answer(send(MAX_IN_MEMORY), auth, inputs)
     with ctx.create_file(inputs.save_as, field="save_as") as file:
-        answer = send(MAX_IN_FILE, cast("BinaryIO", file))
+        sink = Masking(file, auth.secrets)
+        answer = send(MAX_IN_FILE, cast("BinaryIO", sink))
+        sink.finish()
         if not 200 <= answer.status < 300:  # its body says what went wrong, and is no file
             file.discard()
             return _answer(answer, auth, inputs)
