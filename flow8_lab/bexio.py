@@ -43,6 +43,7 @@ class Bexio:
             code=lambda: f"{uuid.uuid4()}.{uuid.uuid4()}.{uuid.uuid4()}",
             access=lambda: f"eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.{oauth.token_text(600)}",
             refresh=lambda: f"eyJhbGciOiJIUzUxMiIsInR5cCI6IkpXVCJ9.{oauth.token_text(400)}",
+            offline_scope="offline_access",
             single_use=True,
             refresh_lifetime_s=IDLE_S,
             issuer=self._issuer,
@@ -179,7 +180,6 @@ class Bexio:
             challenge=query.get("code_challenge"),
             method=query.get("code_challenge_method", "plain"),
             nonce=query.get("nonce"),
-            offline="offline_access" in scopes,
             details={"company": str(self.settings.company)},
         )
 

@@ -65,8 +65,9 @@ class Conduct:
 class Dialect:
     """One vendor's server.
 
-    `code`, `access` and `refresh` make the texts of codes and tokens. `single_use`: a refresh that gave another refresh
-    token ends the old one. `refresh_lifetime_s`: how long a refresh token lives without being used.
+    `code`, `access` and `refresh` make the texts of codes and tokens. `offline_scope`: the scope without which no
+    refresh token is given. `single_use`: a refresh that gave another refresh token ends the old one.
+    `refresh_lifetime_s`: how long a refresh token lives without being used.
     """
 
     service: str
@@ -76,6 +77,7 @@ class Dialect:
     refresh: Callable[[], str]
     token_type: str = "Bearer"  # noqa: S105 (a word)
     pkce: bool = True
+    offline_scope: str | None = None
     single_use: bool = False
     refresh_lifetime_s: float | None = None
     scope_in_reply: bool = True

@@ -16,10 +16,12 @@ from typing import Any, Literal
 from flow8_lab import oauth
 from flow8_lab.aadsts import Aadsts
 from flow8_lab.clock import Clock
-from flow8_lab.signing import Signer
+from flow8_lab.id_tokens import Flaw, IdTokens
+from flow8_lab.quirks import NO_QUIRKS, ROTATING, Quirks, Rule, rule_of, spoil
 
 SERVICE = "microsoft"
 TENANT = "72f988bf-0000-4000-8000-2d7cd011db47"
+ID_TOKEN_S = 3_900
 REFRESH_LIFETIME_S = 90 * 24 * 3600
 OIDC_SCOPES = ("openid", "profile", "email", "offline_access")
 
@@ -41,7 +43,7 @@ class MicrosoftSettings:
     `rolling`: a used refresh token keeps working (Entra); else it is single use, with `grace_s` and `family`.
     `refresh_reply`: what a refresh says of the refresh token. `scope_style`: how the token reply spells Graph's scopes.
     `id_tokens`: "good", or what is wrong with it. `duplicate_event`: the answer to a repeated transactionId, which
-    Microsoft does not document.
+    Microsoft does not document. `quirks` are flat beside these.
     """
 
     auto_approve: bool = False
@@ -57,10 +59,9 @@ class MicrosoftSettings:
     redirect_uris: tuple[str, ...] | None = None
     granted_scopes: tuple[str, ...] | None = None
     scope_style: Literal["short", "qualified"] = "short"
-    id_tokens: Literal["good", "wrong_key", "wrong_audience", "wrong_issuer", "wrong_nonce", "expired", "absent"] = (
-        "good"
-    )
+    id_tokens: Flaw = "good"
     duplicate_event: Literal["same", "conflict"] = "same"
+    quirks: Quirks = NO_QUIRKS
 
 
 class Directory:
@@ -73,14 +74,14 @@ class Directory:
         authority: str,
         client_id: str,
         clock: Clock,
-        signers: Mapping[str, Signer],
+        id_tokens: IdTokens,
     ) -> None:
         self.settings = settings
         self.tokens = oauth.Tokens(clock)
         self._authority = authority
         self._client_id = client_id
         self._clock = clock
-        self._signers = signers
+        self._id_tokens = id_tokens
         self._codes = oauth.Codes(clock)
         self._issued_codes: list[str] = []
         self._grants: dict[str, oauth.Grant] = {}
@@ -115,23 +116,22 @@ class Directory:
         if oauth.challenge_of(form.get("code_verifier", "")) != code.details["challenge"]:
             raise Aadsts(501481)
         grant = code.details["grant"]
+        grant.exchanges += 1
         wanted = self._wanted(form, code.details["scopes"], grant)
         return self._reply(grant, wanted, nonce=code.details["nonce"], client_info="client_info" in form)
 
     def refresh(self, form: Mapping[str, str]) -> dict[str, Any]:
         """The reply for a refresh token. Raises Aadsts."""
         settings = self.settings
+        own = Rule(single_use=not settings.rolling, grace_s=settings.grace_s, family=settings.family)
         try:
-            token = self.tokens.spend(
-                form.get("refresh_token", ""),
-                single_use=not settings.rolling,
-                grace_s=settings.grace_s,
-                family=settings.family,
-            )
+            token = self.tokens.spend(form.get("refresh_token", ""), rule_of(settings.quirks, own))
         except oauth.Refused as refused:
             raise Aadsts({"expired": 700082, "revoked": 50173}.get(refused.reason, 70000)) from None
         wanted = self._wanted(form, token.scopes, token.grant)
         body = self._reply(token.grant, wanted, nonce=None, client_info="client_info" in form)
+        if settings.quirks.replay in ROTATING:
+            return body
         if settings.refresh_reply == "omit":
             del body["refresh_token"]
         elif settings.refresh_reply == "empty":
@@ -142,7 +142,7 @@ class Directory:
         key = f"{account['tid']}:{account['oid']}"
         grant = self._grants.get(key)
         if grant is None or grant.revoked:
-            grant = self._grants[key] = oauth.Grant(key, account)
+            grant = self._grants[key] = oauth.Grant(key, account, began_at=self._clock())
         return grant
 
     def _wanted(self, form: Mapping[str, str], agreed: Sequence[str], grant: oauth.Grant) -> Sequence[str]:
@@ -169,12 +169,14 @@ class Directory:
             "ext_expires_in": lifetime_s,
             "access_token": access.value,
         }
+        spoil(body, self.settings.quirks, [scope for scope in scopes if scope != "offline_access"])
         if "offline_access" in scopes:
             value = f"1.{oauth.token_text(800)}"
             self.tokens.issue("refresh", value, grant, scopes=scopes, lifetime_s=REFRESH_LIFETIME_S)
             body["refresh_token"] = value
-        if "openid" in scopes and self.settings.id_tokens != "absent":
-            body["id_token"] = self._id_token(grant.account, nonce)
+        id_token = self._id_token(grant.account, nonce) if "openid" in scopes else None
+        if id_token is not None:
+            body["id_token"] = id_token
         if client_info:
             info = json.dumps({"uid": grant.account["oid"], "utid": grant.account["tid"]}).encode()
             body["client_info"] = base64.urlsafe_b64encode(info).rstrip(b"=").decode()
@@ -184,27 +186,21 @@ class Directory:
         qualified = self.settings.scope_style == "qualified" and scope not in OIDC_SCOPES
         return f"https://graph.microsoft.com/{scope}" if qualified else scope
 
-    def _id_token(self, account: Mapping[str, str], nonce: str | None) -> str:
-        wrong, now = self.settings.id_tokens, int(self._clock())
-        begins = now - 7_200 if wrong == "expired" else now
-        issuer_tenant = str(uuid.UUID(int=1)) if wrong == "wrong_issuer" else account["tid"]
-        claims: dict[str, Any] = {
+    def _id_token(self, account: Mapping[str, str], nonce: str | None) -> str | None:
+        claims = {
             "ver": "2.0",
-            "iss": f"{self._authority}/{issuer_tenant}/v2.0",
-            "aud": str(uuid.UUID(int=2)) if wrong == "wrong_audience" else self._client_id,
+            "iss": f"{self._authority}/{account['tid']}/v2.0",
+            "aud": self._client_id,
             "sub": oauth.challenge_of(f"{self._client_id}{account['oid']}"),
             "oid": account["oid"],
             "tid": account["tid"],
             "preferred_username": account["email"],
             "name": account["name"],
             "email": account["email"],
-            "iat": begins,
-            "nbf": begins,
-            "exp": begins + 3_900,
+            "nbf": 0,
         }
-        if nonce is not None:
-            claims["nonce"] = "another" if wrong == "wrong_nonce" else nonce
-        return self._signers["stranger" if wrong == "wrong_key" else "own"].sign(claims)
+        flaw, quirks = self.settings.id_tokens, self.settings.quirks
+        return self._id_tokens.issue(claims, nonce=nonce, lifetime_s=ID_TOKEN_S, flaw=flaw, quirks=quirks)
 
     def mint(self, scopes: Sequence[str], email: str | None, expires_in: int | None) -> dict[str, Any]:
         """A grant without the redirect dance, as a line for `flow8 link import`."""

@@ -13,6 +13,7 @@ Kind = Literal[
     "drop_request",  # hang up; nothing happens
     "drop_answer",  # it happens, then hang up without an answer
     "truncate",  # it happens, then the answer breaks off half way
+    "drip",  # it happens, then the answer comes byte by byte, `pause_ms` apart
     "delay",  # it happens; only the delays below apply
 ]
 
@@ -39,6 +40,7 @@ class Fault:
     status: int | None = None
     headers: dict[str, Any] = field(default_factory=dict)
     body: Any = None
+    pause_ms: float = 200
     delay_ms: float = 0
     answer_delay_ms: float = 0
 

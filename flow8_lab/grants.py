@@ -8,7 +8,7 @@ from typing import Any
 from flow8_lab import oauth
 from flow8_lab.clock import Clock
 from flow8_lab.dialect import Asked, Conduct, Declined, Dialect, RefreshReply
-from flow8_lab.quirks import Quirks, Rule, rule_of
+from flow8_lab.quirks import ROTATING, Quirks, Rule, rule_of
 
 
 class Grants:
@@ -69,16 +69,15 @@ class Grants:
         """Accept a refresh token, and say what the reply is to tell of it. Raises Declined; `check` may, too."""
         known = self.tokens.find(value)
         answer = conduct.refresh_reply
-        if quirks.replay in ("grace", "strict", "family"):
+        if quirks.replay in ROTATING:
             answer = "rotate"
         elif answer == "rotate" and known is not None and self._clock() - known.issued_at < conduct.rotate_after_s:
             answer = "same"
         own = Rule(single_use=self._dialect.single_use and answer == "rotate")
-        rule = rule_of(quirks, own)
         if known is not None and known.kind == "refresh" and self.tokens.live(known):
             check(known)
         try:
-            token = self.tokens.spend(value, single_use=rule.single_use, grace_s=rule.grace_s, family=rule.family)
+            token = self.tokens.spend(value, rule_of(quirks, own))
         except oauth.Refused as refused:
             raise Declined(f"refresh.{refused.reason}") from None
         if self._dialect.refresh_lifetime_s is not None and token.spent_at is None:

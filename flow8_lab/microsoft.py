@@ -21,8 +21,9 @@ from flow8_lab.effects import Journal
 from flow8_lab.entra import SERVICE, Directory, MicrosoftSettings, canonical_scope
 from flow8_lab.graph import Graph
 from flow8_lab.http import HTML, Reply, Request, json_reply, redirect
+from flow8_lab.id_tokens import IdTokens
 from flow8_lab.origin import Route
-from flow8_lab.signing import Signer
+from flow8_lab.quirks import token_answer
 from flow8_lab.validate import build
 
 TENANTS = frozenset({"common", "organizations", "consumers"})
@@ -49,7 +50,7 @@ class Microsoft:
         self._authority = authority
         self._graph_origin = graph_origin
         self._clock = clock
-        self._signers = {"own": Signer(), "stranger": Signer()}
+        self._id_tokens = IdTokens(clock)
         self.graph = Graph(origin=graph_origin, clock=clock, journal=journal)
         self.client_id = str(uuid.uuid4())
         self.client_secret = f"lab8Q~{secrets.token_urlsafe(26)}"
@@ -63,7 +64,7 @@ class Microsoft:
             authority=self._authority,
             client_id=self.client_id,
             clock=self._clock,
-            signers=self._signers,
+            id_tokens=self._id_tokens,
         )
         self.graph.reset(settings, self.directory.tokens)
 
@@ -139,7 +140,8 @@ class Microsoft:
     def _keys(self, request: Request) -> Reply:
         if not self._knows_tenant(request):
             return self._refuse(90002)
-        return json_reply({"keys": [{**self._signers["own"].jwk, "issuer": f"{self._authority}/{{tenantid}}/v2.0"}]})
+        issuer = f"{self._authority}/{{tenantid}}/v2.0"
+        return json_reply({"keys": [{**key, "issuer": issuer} for key in self._id_tokens.keys(self.settings.quirks)]})
 
     # Authorize
 
@@ -196,7 +198,7 @@ class Microsoft:
 
     def _denied(self, asked: _Asked) -> Reply:
         answer = {
-            "error": "access_denied",
+            "error": self.settings.quirks.deny_error,
             "error_subcode": "cancel",
             "error_description": "AADSTS65004: User declined to consent to access the app.",
             "state": asked.state,
@@ -210,9 +212,10 @@ class Microsoft:
         try:
             self._check_client(request)
             body = self._granted(form)
-        except Aadsts as refused:
-            return self._refuse(refused.code)
-        return json_reply(body, headers=(("Cache-Control", "no-store, no-cache"),))
+            answer, refused = json_reply(body, headers=(("Cache-Control", "no-store, no-cache"),)), False
+        except Aadsts as error:
+            answer, refused = self._refuse(error.code), True
+        return token_answer(answer, self.settings.quirks, self._clock, refused=refused)
 
     def _granted(self, form: Mapping[str, str]) -> dict[str, Any]:
         match form.get("grant_type"):
@@ -233,6 +236,8 @@ class Microsoft:
             raise Aadsts(7000218)
         if not oauth.same(client_secret, self.client_secret):
             raise Aadsts(7000215)
+        if self.settings.quirks.app != "good":
+            raise Aadsts(7000222 if self.settings.quirks.app == "secret_expired" else 7000112)
 
     # For the control API
 

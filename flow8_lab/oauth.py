@@ -15,6 +15,7 @@ from typing import Any, Literal
 from urllib.parse import unquote, urlencode, urlsplit
 
 from flow8_lab.http import HTML, Reply, Request
+from flow8_lab.quirks import Rule
 
 Reason = Literal["unknown", "used", "expired", "revoked", "spent"]
 
@@ -142,10 +143,8 @@ class Tokens:
             token.revoked = True
         grant.held = live[-most:]
 
-    def spend(self, value: str, *, single_use: bool, grace_s: float, family: bool) -> Token:
-        """Accept a refresh token. With `single_use` it is honoured again only within `grace_s` seconds of its first
-        use; later that is refused, and with `family` the whole grant dies of it (RFC 9700 section 4.14).
-        Raises Refused."""
+    def spend(self, value: str, rule: Rule) -> Token:
+        """Accept a refresh token, by the vendor's rule. Raises Refused."""
         token = self._tokens.get(value)
         if token is None or token.kind != "refresh":
             raise Refused("unknown")
@@ -154,13 +153,13 @@ class Tokens:
             raise Refused("revoked")
         if token.expires_at is not None and self._clock() >= token.expires_at:
             raise Refused("expired")
-        if token.spent_at is not None and self._clock() - token.spent_at >= grace_s:
+        if token.spent_at is not None and self._clock() - token.spent_at >= rule.grace_s:
             token.grant.reuses += 1
-            token.grant.revoked = token.grant.revoked or family
+            token.grant.revoked = token.grant.revoked or rule.family
             raise Refused("spent")
         token.grant.refreshes += 1
         token.grant.replays += token.spent_at is not None
-        if single_use and token.spent_at is None:
+        if rule.single_use and token.spent_at is None:
             token.spent_at = self._clock()
         return token
 

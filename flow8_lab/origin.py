@@ -134,6 +134,9 @@ def spoiled(fault: Fault, reply: Reply) -> Reply:
             return DROP
         case "truncate":
             return replace(reply, cut=len(reply.body) // 2)
+        case "drip":
+            pieces = (bytes([byte]) for byte in reply.body)
+            return replace(reply, pieces=pieces, length=len(reply.body), pause_s=fault.pause_ms / 1000)
         case _:
             return reply
 

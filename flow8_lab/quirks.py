@@ -45,11 +45,13 @@ class Quirks:
 
 
 NO_QUIRKS = Quirks()
+ROTATING = ("grace", "strict", "family")  # under these, a refresh always gives another refresh token
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What using a refresh token does to it; see `flow8_lab.oauth.Tokens.spend`."""
+    """What using a refresh token does to it: with `single_use` it is honoured again only within `grace_s` seconds of
+    its first use; later that is refused, and with `family` the whole grant dies of it (RFC 9700 section 4.14)."""
 
     single_use: bool
     grace_s: float = 0.0

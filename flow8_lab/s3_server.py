@@ -248,7 +248,15 @@ def _send(reply: Reply, environ: Environ, start: Start) -> Iterable[bytes]:
     if reply.content_type:
         headers += [("Content-Type", reply.content_type), ("Content-Length", str(len(reply.body)))]
     start(f"{reply.status} {REASONS.get(reply.status, 'Unnamed')}", headers)
+    if reply.pieces is not None:
+        return _dripped(reply)
     return [reply.body] if reply.cut is None else _cut(reply.body[: reply.cut], environ)
+
+
+def _dripped(reply: Reply) -> Iterator[bytes]:
+    for piece in reply.pieces or ():
+        yield piece
+        time.sleep(reply.pause_s)
 
 
 def _cut(body: bytes, environ: Environ) -> Iterator[bytes]:

@@ -18,6 +18,7 @@ from flow8_lab.clock import Clock
 from flow8_lab.effects import Journal
 from flow8_lab.http import HTML, Reply, Request, json_reply, redirect
 from flow8_lab.origin import Route
+from flow8_lab.quirks import token_answer
 from flow8_lab.slack_chat import Channel, Chat, failure
 from flow8_lab.slack_installations import APP_ID, BOT_ID, BOT_USER_ID, SERVICE, Installations, SlackSettings, subject_of
 from flow8_lab.validate import build
@@ -100,7 +101,7 @@ class Slack:
         if isinstance(asked, Reply):
             return asked
         if self.settings.deny:
-            return self._answered(asked, {"error": "access_denied"})
+            return self._answered(asked, {"error": self.settings.quirks.deny_error})
         if self.settings.auto_approve:
             return self._approved(asked)
         return oauth.consent_page("Slack", self.settings.account, asked.bot + asked.user, request)
@@ -111,7 +112,7 @@ class Slack:
         if isinstance(asked, Reply):
             return asked
         approved = form.get("decision") == "approve"
-        return self._approved(asked) if approved else self._answered(asked, {"error": "access_denied"})
+        return self._approved(asked) if approved else self._answered(asked, {"error": self.settings.quirks.deny_error})
 
     def _asked(self, query: Mapping[str, str]) -> _Asked | Reply:
         """The request, or the page that Slack shows: it never redirects to a place that it does not trust."""
@@ -150,22 +151,29 @@ class Slack:
     # Methods
 
     def _access(self, request: Request) -> Reply:
+        outcome = self._client_problem(request) or self._granted(request)
+        refused = isinstance(outcome, str)
+        answer = failure(outcome) if isinstance(outcome, str) else json_reply(outcome)
+        return token_answer(answer, self.settings.quirks, self._clock, refused=refused)
+
+    def _client_problem(self, request: Request) -> str | None:
         client_id, client_secret = oauth.client_credentials(request)
-        if client_id != self.client_id:
-            return failure("invalid_client_id")
-        if not oauth.same(client_secret, self.client_secret):
-            return failure("bad_client_secret")
+        if client_id != self.client_id or self.settings.quirks.app == "disabled":
+            return "invalid_client_id"
+        expired = self.settings.quirks.app == "secret_expired"
+        return None if oauth.same(client_secret, self.client_secret) and not expired else "bad_client_secret"
+
+    def _granted(self, request: Request) -> dict[str, Any] | str:
         form = request.form()
         match form.get("grant_type", "authorization_code"):
             case "authorization_code" if "code_verifier" in form:
-                outcome: dict[str, Any] | str = "pkce_not_allowed"
+                return "pkce_not_allowed"
             case "authorization_code":
-                outcome = self.installations.exchange(form.get("code", ""), form.get("redirect_uri", ""))
+                return self.installations.exchange(form.get("code", ""), form.get("redirect_uri", ""))
             case "refresh_token":
-                outcome = self.installations.refresh(form.get("refresh_token", ""))
+                return self.installations.refresh(form.get("refresh_token", ""))
             case _:
-                outcome = "invalid_grant_type"
-        return failure(outcome) if isinstance(outcome, str) else json_reply(outcome)
+                return "invalid_grant_type"
 
     def _token(self, request: Request) -> oauth.Token | Reply:
         """The token that the request shows, dead ones refused as Slack words it."""

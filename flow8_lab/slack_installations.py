@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from flow8_lab import oauth
 from flow8_lab.clock import Clock
+from flow8_lab.quirks import NO_QUIRKS, ROTATING, Quirks, Rule, rule_of, spoil
 
 SERVICE = "slack"
 APP_ID = "A0LAB00001"
@@ -29,7 +30,7 @@ class SlackSettings:
 
     `redirect_uris` None accepts any usable one; else a URI must equal, or lie below, one of them. `granted_scopes`
     limits what is granted, whatever was asked. `refresh_reply`: what a refresh says of the refresh token. `family`:
-    using a spent refresh token after the grace kills the grant (Slack does not).
+    using a spent refresh token after the grace kills the grant (Slack does not). `quirks` are flat beside these.
     """
 
     auto_approve: bool = False
@@ -45,6 +46,7 @@ class SlackSettings:
     refresh_reply: Literal["rotate", "omit", "empty"] = "rotate"
     redirect_uris: tuple[str, ...] | None = None
     granted_scopes: tuple[str, ...] | None = None
+    quirks: Quirks = NO_QUIRKS
     channels: tuple[dict, ...] = ()  # type: ignore[type-arg]  # more channels, as `Channel`
 
 
@@ -80,24 +82,30 @@ class Installations:
         account, scopes = agreed.details["account"], agreed.details["scopes"]
         body = _installed(account)
         if scopes["bot"]:
-            body |= {"bot_user_id": BOT_USER_ID} | self.issue("bot", account, scopes["bot"])
+            body |= {"bot_user_id": BOT_USER_ID} | self._exchanged("bot", account, scopes["bot"])
         if scopes["user"]:
-            body["authed_user"] |= self.issue("user", account, scopes["user"])
+            body["authed_user"] |= self._exchanged("user", account, scopes["user"])
+        return body
+
+    def _exchanged(self, subject: Subject, account: Mapping[str, str], scopes: Sequence[str]) -> dict[str, Any]:
+        body = self.issue(subject, account, scopes)
+        self._grants[_key(subject, account)].exchanges += 1
         return body
 
     def refresh(self, value: str) -> dict[str, Any] | str:
         """The reply for a refresh token, or Slack's error."""
         settings = self.settings
-        rotate = settings.refresh_reply == "rotate"
+        rotate = settings.refresh_reply == "rotate" or settings.quirks.replay in ROTATING
         if not settings.rotation:
             return "invalid_refresh_token"
+        own = Rule(single_use=rotate, grace_s=settings.grace_s, family=settings.family)
         try:
-            token = self.tokens.spend(value, single_use=rotate, grace_s=settings.grace_s, family=settings.family)
+            token = self.tokens.spend(value, rule_of(settings.quirks, own))
         except oauth.Refused:
             return "invalid_refresh_token"
         subject = subject_of(token)
         body = _installed(token.grant.account) | self._pair(subject, token.grant, token.scopes, refresh=rotate)
-        if settings.refresh_reply == "empty":
+        if not rotate and settings.refresh_reply == "empty":
             body["refresh_token"] = ""
         if subject == "bot":
             body["bot_user_id"] = BOT_USER_ID
@@ -105,10 +113,10 @@ class Installations:
 
     def issue(self, subject: Subject, account: Mapping[str, str], scopes: Sequence[str]) -> dict[str, Any]:
         """Tokens of the installation's grant: its scopes add up over time, and a dead one begins anew."""
-        key = f"bot:{account['team']}" if subject == "bot" else f"user:{account['team']}:{account['user']}"
+        key = _key(subject, account)
         grant = self._grants.get(key)
         if grant is None or grant.revoked:
-            grant = self._grants[key] = oauth.Grant(key, account)
+            grant = self._grants[key] = oauth.Grant(key, account, began_at=self._clock())
         grant.scopes.update(scopes)
         if self.settings.rotation:
             return self._pair(subject, grant, sorted(grant.scopes), refresh=True)
@@ -120,7 +128,9 @@ class Installations:
             )
             token = self.tokens.issue("access", value, grant, scopes=(), lifetime_s=None)
         token.scopes = tuple(sorted(grant.scopes))
-        return {"access_token": token.value, "token_type": subject, "scope": ",".join(token.scopes)}
+        body = {"access_token": token.value, "token_type": subject, "scope": ",".join(token.scopes)}
+        spoil(body, self.settings.quirks, token.scopes)
+        return body
 
     def _pair(self, subject: Subject, grant: oauth.Grant, scopes: Sequence[str], *, refresh: bool) -> dict[str, Any]:
         lifetime_s = self.settings.expires_in
@@ -128,6 +138,7 @@ class Installations:
         self.tokens.issue("access", value, grant, scopes=scopes, lifetime_s=lifetime_s)
         self.tokens.limit(grant, self.settings.active_tokens)
         body = {"access_token": value, "token_type": subject, "scope": ",".join(scopes), "expires_in": lifetime_s}
+        spoil(body, self.settings.quirks, scopes)
         if refresh:
             body["refresh_token"] = f"xoxe-1-{oauth.token_text(142)}"
             self.tokens.issue("refresh", str(body["refresh_token"]), grant, scopes=scopes, lifetime_s=None)
@@ -176,6 +187,11 @@ class Installations:
 def subject_of(token: oauth.Token) -> Subject:
     """Whether a token speaks for the bot or for the person who installed it."""
     return "user" if token.grant.key.startswith("user:") else "bot"
+
+
+def _key(subject: Subject, account: Mapping[str, str]) -> str:
+    """What a grant hangs on: the workspace, or the person in it."""
+    return f"bot:{account['team']}" if subject == "bot" else f"user:{account['team']}:{account['user']}"
 
 
 def _installed(account: Mapping[str, str]) -> dict[str, Any]:

@@ -148,20 +148,29 @@ class Standard:
         grant = self.grants.opened(*self._hooks.account(asked))
         grant.scopes.update(code.details["scopes"])
         grant.exchanges += 1
-        refresh = self.grants.new_refresh(grant, code.details["scopes"]) if asked.offline else None
+        refresh = self._first_refresh(grant, code.details["scopes"], asked)
         body = self._reply(request, grant, code.details["scopes"], refresh, nonce=asked.nonce)
         if refresh is not None:
             body["refresh_token"] = refresh.value
         return body
 
+    def _first_refresh(self, grant: oauth.Grant, scopes: Sequence[str], asked: Asked) -> oauth.Token | None:
+        needed = self._dialect.offline_scope
+        offline = asked.offline and (needed is None or needed in scopes)
+        return self.grants.new_refresh(grant, scopes) if offline else None
+
     def _refresh(self, request: Request) -> dict[str, Any]:
         form = request.form()
-        token, answer = self.grants.renew(
-            form.get("refresh_token", ""), conduct=self.conduct, quirks=self.quirks, check=self._hooks.may_refresh
-        )
-        scopes = [scope for scope in form.get("scope", "").split() if scope] or list(token.scopes)
-        if set(scopes) - token.grant.scopes:
-            raise Declined("scope")
+        asked = form.get("scope", "").split()
+
+        def check(token: oauth.Token) -> None:
+            if set(asked) - set(token.scopes):
+                raise Declined("scope")
+            self._hooks.may_refresh(token)
+
+        value = form.get("refresh_token", "")
+        token, answer = self.grants.renew(value, conduct=self.conduct, quirks=self.quirks, check=check)
+        scopes = asked or token.scopes
         refresh = self.grants.new_refresh(token.grant, token.scopes) if answer == "rotate" else token
         body = self._reply(request, token.grant, scopes, refresh, nonce=None)
         said = {"rotate": refresh.value, "same": refresh.value, "empty": "", "null": None}
@@ -220,13 +229,14 @@ class Standard:
         """A grant without the redirect dance, as a line for `flow8 link import`."""
         grant = self.grants.opened(*self._hooks.account(asked))
         grant.scopes.update(asked.scopes)
+        refresh = self._first_refresh(grant, asked.scopes, asked)
         access = self.grants.new_access(
             grant, asked.scopes, self.conduct.expires_in if expires_in is None else expires_in
         )
         return {
             "service": self._dialect.service,
             "access_token": access.value,
-            "refresh_token": self.grants.new_refresh(grant, asked.scopes).value if asked.offline else None,
+            "refresh_token": None if refresh is None else refresh.value,
             "token_expiry": self._clock.stamp(access.expires_at),
             "scopes": list(asked.scopes),
             **self._hooks.metadata(grant),

@@ -35,7 +35,14 @@ def load(name: str) -> Any:
 def graph_schema(name: str) -> dict[str, Any]:
     """A Graph type ("microsoft.graph.event") as JSON Schema 2020-12 in which properties that the type does not have are
     faults. Graph answers null for any complex property, which OpenAPI 3.0 cannot say beside a reference."""
-    schemas = load("microsoft/graph.v1.trimmed.openapi.json")["components"]["schemas"]
+    return closed_schema("microsoft/graph.v1.trimmed.openapi.json", name)
+
+
+@cache
+def closed_schema(file: str, name: str) -> dict[str, Any]:
+    """A type of an OpenAPI document as JSON Schema 2020-12 in which properties that the type does not have are faults,
+    and null may stand for any complex one."""
+    schemas = load(file)["components"]["schemas"]
     defs = {key: _closed(schema, schemas) for key, schema in schemas.items()}
     return {"$ref": f"#/$defs/{name}", "$defs": defs}
 

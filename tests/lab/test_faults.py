@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -91,6 +92,21 @@ def test_a_lost_answer_says_nothing_of_whether_it_happened(
 
     assert posted(lab) == happened
     assert slack.call("chat.postMessage", MESSAGE, token=token)["ok"]
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_dripping_answer_comes_whole_unless_the_client_loses_patience(lab: Lab, slack: SlackApp, cut: bool) -> None:
+    grant = lab.grant("slack")
+    lab.fault("slack", "drip", "auth.test", pause_ms=60_000 if cut else 0.1)
+    client = urllib3.PoolManager(ca_certs=lab.ca_file, retries=False, timeout=urllib3.Timeout(read=0.5 if cut else 10))
+    headers = {"Authorization": f"Bearer {grant['access_token']}"}
+
+    with pytest.raises(urllib3.exceptions.HTTPError) if cut else nullcontext():
+        answer = client.request("POST", f"{slack.urls['base_url']}auth.test", headers=headers)
+        assert answer.json()["ok"]
+    client.clear()
+
+    assert lab.requests("slack", "auth.test")["items"][0]["status"] == 200
 
 
 def test_a_lost_refresh_answer_has_spent_the_token(lab: Lab, slack: SlackApp) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -111,6 +112,15 @@ def test_an_answer_may_break_off(s3: S3Server) -> None:
 
     with pytest.raises(HTTPClientError):
         s3.client().get_object(Bucket=s3.bucket, Key="k")["Body"].read()
+
+
+def test_an_answer_may_come_byte_by_byte(s3: S3Server) -> None:
+    s3.client().put_object(Bucket=s3.bucket, Key="k", Body=b"0123456789")
+    s3.lab.fault("s3", "drip", "GetObject", pause_ms=5)
+    began = time.monotonic()
+
+    assert s3.client().get_object(Bucket=s3.bucket, Key="k")["Body"].read() == b"0123456789"
+    assert time.monotonic() - began > 0.045
 
 
 def test_the_users_own_identity_can_be_asked_for(s3: S3Server) -> None:
