@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 from bson import ObjectId
 
-from credentials import outbox, revocation, token_reply
+from credentials import outbox, revocation, token_reply, upkeep_times
+from credentials.applications import REFUSED
 from credentials.audit import Audit, Origin
 from credentials.grants import COLLECTION, MAIN, USER, GrantPath
 from credentials.link import Link
@@ -44,7 +45,7 @@ _log = logging.getLogger(__name__)
 # what a revoked link no longer has: nothing to use, and nothing that ends
 _CLEARED = (
     *("access_token", "refresh_token", "refresh", "not_before", "refresh_at", "user_token"),
-    *("token_expiry", "grant_expires_at", "grant_idle_at", "failures"),
+    *("token_expiry", "grant_expires_at", "grant_idle_at", "failures", upkeep_times.FIELD, *REFUSED),
 )
 
 

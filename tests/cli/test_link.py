@@ -204,7 +204,8 @@ def test_a_link_is_refreshed_by_wish_and_told_without_its_tokens(
 
     assert refreshed.code == 0
     assert refreshed.document["status"] == "active"
-    assert set(refreshed.document) == set(office.flow8("link", "show", connected["slack"], "--json").document)
+    shown = office.flow8("link", "show", connected["slack"], "--json").document
+    assert set(shown) == set(refreshed.document) | {"message", "forecast", "vendor"}
     assert deployment.platform.links(deployment.company_id).get(connected["slack"]).generation == 2
     assert deployment.lab.requests("slack")["operations"] == {"token.refresh": 1}
 

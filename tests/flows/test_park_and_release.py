@@ -154,7 +154,7 @@ def test_a_step_does_not_go_on_as_another_account_that_was_connected_meanwhile(
 
 
 @pytest.mark.parametrize(
-    ("end", "code"), [("revoked", "token_revoked"), ("removed", "access_denied"), ("another's", "access_denied")]
+    ("end", "code"), [("revoked", "access_denied"), ("removed", "access_denied"), ("another's", "access_denied")]
 )
 def test_steps_of_a_link_that_will_not_come_back_fail_with_the_next_sweep(
     home: Deployment, process: WorkerProcess, end: str, code: str
