@@ -14,7 +14,7 @@ from typing import Any
 
 from flow8_lab import oauth
 from flow8_lab.bexio_api import Api
-from flow8_lab.bexio_rules import COMPANY_NAME, REFUSALS, SCOPES, SERVICE, BexioSettings
+from flow8_lab.bexio_rules import COMPANY_NAME, REFUSALS, SCOPES, SERVICE, SIGN_IN_SCOPES, BexioSettings
 from flow8_lab.clock import Clock
 from flow8_lab.dialect import Asked, Declined, Dialect
 from flow8_lab.effects import Journal
@@ -248,7 +248,7 @@ class Bexio:
             redirect_uri="",
             state=None,
             account=account or self.settings.conduct.account,
-            scopes=tuple(scopes) or ("openid", "profile", "email", "offline_access", "contact_show"),
+            scopes=tuple(dict.fromkeys((*SIGN_IN_SCOPES, *(scopes or ("contact_show",))))),
             details={"company": str(self.settings.company)},
         )
         return self.server.mint(asked, expires_in)

@@ -21,6 +21,7 @@ _SCOPES = """
     project_edit project_show stock_edit task_edit task_show
 """
 SCOPES = frozenset(_SCOPES.split())
+SIGN_IN_SCOPES = ("openid", "profile", "email", "offline_access")
 
 REFUSALS: Refusals = {
     "client": (

@@ -64,6 +64,12 @@ def test_without_offline_access_there_is_no_refresh_token(bexio: StandardApp) ->
     assert "refresh_token" not in bexio.connect(scope="openid contact_show")
 
 
+def test_a_grant_without_the_dance_can_always_be_refreshed(lab: Lab, bexio: StandardApp) -> None:
+    line = lab.grant("bexio", scopes=["contact_show"])
+
+    assert bexio.refresh(line["refresh_token"]).status == 200
+
+
 def test_offline_access_that_the_user_unticked_is_not_granted(lab: Lab, bexio: StandardApp) -> None:
     lab.configure("bexio", granted_scopes=["openid", "email"])
 
