@@ -87,6 +87,10 @@ class LinkAccess:
         return f"link:{self.link_id}"
 
 
+class NotReady(Exception):
+    """The link has to be refreshed first, and whoever asks does not wait for a vendor."""
+
+
 class Resolver:
     """Finds, checks, refreshes and decrypts. Threads may share one."""
 
@@ -105,11 +109,12 @@ class Resolver:
         link_id: str | None,
         scopes: frozenset[str],
         deadline: Deadline,
+        patient: bool = True,
     ) -> LinkAccess:
         """The link for a step that needs `scopes` of `service` (None: of the named link's, whichever that is).
 
         Raises `AccessDenied` where there is none, `Conflict` naming both where two could be meant, `InsufficientScope`
-        naming what lacks, and what `Refresher.fresh` raises.
+        naming what lacks, and what `Refresher.fresh` raises; instead of refreshing, `NotReady` where not `patient`.
         """
         link = self.choose(company_id=company_id, user_id=user_id, service=service, link_id=link_id)
         granted = link.scopes
@@ -117,6 +122,8 @@ class Resolver:
             missing = self._providers.get(link.service).scopes.missing(scopes, granted)
             if missing:
                 raise link_errors.lacks_scopes(link, missing)
+        if not patient and not self._ready(link):
+            raise NotReady
         return self._access(link, deadline, force=False)
 
     def choose(self, *, company_id: ObjectId, user_id: ObjectId, service: str | None, link_id: str | None) -> Link:

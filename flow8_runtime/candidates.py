@@ -1,15 +1,20 @@
-"""Finds plays that have something due, for claiming.
+"""Finds plays that have something due, for claiming: fair among companies and credentials.
 
-What is urgent goes first, then plays that have begun, then the longest due. Several claimers that all took the head
-would win few of their compare-and-sets, so each begins at a random place of a window, goes round from there for a
-moment, and looks anew once it has lost one: by then it has come to where another one began.
+What is due lies in lanes, one for each credential of a company. A look skips from lane to lane by the index, passes
+over those that were told to wait or have their share in hand, and takes some plays of each: what ten thousand rows of
+one lane cost the others is one seek. Among the lanes begun plays go before new ones, then the longest due.
+
+Several claimers that all took the head of a lane would win few of their compare-and-sets, so each begins at a random
+place of what it has read, and looks anew after a moment.
 """
 
 from __future__ import annotations
 
 import random
+import threading
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,71 +22,95 @@ from bson import ObjectId
 
 from flow8_core.store import Store
 from flow8_runtime.documents import PLAYS, Play
+from flow8_runtime.heads import credential_of
+from flow8_runtime.shares import Shares
 from flow8_runtime.states import RANKS
+from flow8_runtime.throttles import Throttles
 
-WINDOW = 64  # plays that are looked at, for this claim and the next ones
-FEW = 16  # so many are taken in their order
+WINDOW = 64  # plays that one look reads, for this claim and the next ones
+FEW = 16  # so many of a lane are taken in their order
+LANES = 16  # that one look visits
+LANES_ASKED = 64  # that are asked whether anything in them is due
 KEPT_FOR = timedelta(seconds=0.2)
 
 
-class _Kept:
-    """Candidates of one queue, read at one moment. What has changed since fails its compare-and-set."""
+@dataclass
+class _Lane:
+    """What was read of one lane."""
 
-    def __init__(self, read_at: datetime, plays: list[Play]) -> None:
+    name: str
+    company: ObjectId
+    plays: deque[Play]
+
+
+class _Look:
+    """The candidates of one queue, read at one moment. What has changed since fails its compare-and-set."""
+
+    def __init__(self, read_at: datetime, lanes: list[_Lane]) -> None:
         self.read_at = read_at
-        self.plays = deque(plays)
+        self.lanes = deque(lanes)
 
-    def take(self, count: int, besides: Collection[ObjectId]) -> list[Play]:
-        taken: list[Play] = []
-        while len(taken) < count:
-            try:
-                play = self.plays.popleft()  # atomic: threads share this
-            except IndexError:
-                break
-            if play["_id"] not in besides:
-                taken.append(play)
-        return taken
+    def usable(self, now: datetime) -> bool:
+        return self.read_at <= now < self.read_at + KEPT_FOR and any(lane.plays for lane in self.lanes)
+
+    def take(self, besides: Collection[ObjectId], shares: Shares | None) -> Play | None:
+        """The next play: of the lanes with room the one whose head goes first, in turns."""
+        best: _Lane | None = None
+        for lane in self.lanes:
+            while lane.plays and lane.plays[0]["_id"] in besides:
+                lane.plays.popleft()
+            if not lane.plays or (best is not None and lane.plays[0]["rank"] >= best.plays[0]["rank"]):
+                continue
+            if shares is None or shares.room(lane.company, lane.name) > 0:
+                best = lane
+        if best is None:
+            return None
+        self.lanes.remove(best)
+        self.lanes.append(best)
+        return best.plays.popleft()
 
 
 class Candidates:
-    """Looks into the queues. Reads only."""
+    """Looks into the queues. Reads only. Threads share one: no play is given to two of them at a time."""
 
-    def __init__(self, store: Store, rng: random.Random) -> None:
+    def __init__(self, store: Store, throttles: Throttles, rng: random.Random) -> None:
         self._store = store
+        self._throttles = throttles
         self._rng = rng
-        self._kept: dict[str, _Kept] = {}
+        self._looks: dict[str, _Look] = {}
+        self._cursors: dict[str, str] = {}
+        self._given: set[ObjectId] = set()
+        self._lock = threading.Lock()
 
-    def find(
-        self, count: int, *, queues: Sequence[str], now: datetime, besides: Collection[ObjectId] = ()
+    def take(
+        self, count: int, *, queues: Sequence[str], now: datetime, besides: Collection[ObjectId], shares: Shares | None
     ) -> list[Play]:
-        """Up to `count` plays with something due in the queues, without those in `besides`."""
-        found: list[Play] = []
-        for queue in queues:
-            if len(found) < count:
-                kept = self._kept.get(queue)
-                if kept is None or not kept.plays or not kept.read_at <= now < kept.read_at + KEPT_FOR:
-                    kept = self._kept[queue] = _Kept(now, self._window(queue, max(count, FEW), now))
-                found += kept.take(count - len(found), besides)
-        return found
+        """Up to `count` plays with something due in the queues, without those in `besides`. `give_back` them once the
+        claim is written or given up."""
+        taken: list[Play] = []
+        with self._lock:
+            for queue in queues:
+                while len(taken) < count:
+                    play = self._next(queue, now, besides, shares)
+                    if play is None:
+                        break
+                    taken.append(play)
+                    self._given.add(play["_id"])
+        return taken
+
+    def give_back(self, plays: Collection[Play]) -> None:
+        """These are not being claimed any more."""
+        with self._lock:
+            self._given.difference_update(play["_id"] for play in plays)
 
     def forget(self) -> None:
         """Look anew next time: somebody else is claiming as well."""
-        self._kept.clear()
+        with self._lock:
+            self._looks.clear()
 
     def any_due(self, queues: Sequence[str], *, now: datetime) -> bool:
-        """Whether something is due in the queues."""
-        due = {"$lte": now}
-        return any(self._find(queue, rank, due, 1, fields=("_id",)) for queue in queues for rank in RANKS)
-
-    def next_due_at(self, queues: Sequence[str], *, now: datetime) -> datetime | None:
-        """When the next thing becomes due after `now`."""
-        moments = [
-            play["due_at"]
-            for queue in queues
-            for rank in RANKS
-            for play in self._find(queue, rank, {"$gt": now}, 1, fields=("due_at",))
-        ]
-        return min(moments, default=None)
+        """Whether something is due in the queues that may be claimed: what was told to wait may not."""
+        return any(self._any_due(queue, now) for queue in queues)
 
     def due_queues(self, *, now: datetime) -> set[str]:
         """The queues that have something due; one seek for each queue that there is."""
@@ -93,20 +122,75 @@ class Candidates:
                 return {queue for queue in queues if self.any_due((queue,), now=now)}
             queues.append(found[0]["queue"])
 
-    def _window(self, queue: str, count: int, now: datetime) -> list[Play]:
-        """The longest due, `count` where there are as many, in the order in which to take them."""
-        chosen: list[Play] = []
-        for rank in RANKS:
-            if len(chosen) < count:
-                chosen += self._turned(self._find(queue, rank, {"$lte": now}, max(WINDOW, count)))
-        return chosen
+    def _next(self, queue: str, now: datetime, besides: Collection[ObjectId], shares: Shares | None) -> Play | None:
+        look = self._looks.get(queue)
+        if look is not None and look.usable(now):
+            play = look.take(besides, shares)
+            if play is not None:
+                return play
+        look = self._looks[queue] = _Look(now, self._lanes(queue, now, shares))
+        return look.take(besides, shares)
 
-    def _find(self, queue: str, rank: int, due_at: Any, limit: int, *, fields: Sequence[str] = ()) -> list[Play]:
-        due = {"queue": queue, "rank": rank, "due_at": due_at}
-        return self._store.find(PLAYS, due, sort=[("due_at", 1)], limit=limit, fields=fields)
+    def _lanes(self, queue: str, now: datetime, shares: Shares | None) -> list[_Lane]:
+        """The lanes from where the last look ended, round and round, with the plays that are due in them."""
+        lanes: list[_Lane] = []
+        heads = list(self._heads(queue, self._cursors.get(queue, ""), LANES))
+        if heads:
+            self._cursors[queue] = heads[-1]["lane"]
+        waiting: dict[str, ObjectId] = {}
+        each = max(1, WINDOW // max(1, len(heads)))
+        for head in self._admitted(heads, now):
+            plays = self._due(queue, head["lane"], each, now)
+            if plays:
+                waiting[head["lane"]] = head["company_id"]
+                lanes.append(_Lane(head["lane"], head["company_id"], deque(self._turned(plays))))
+        if shares is not None:
+            shares.seen(waiting, now=now.timestamp())
+        return lanes
+
+    def _heads(self, queue: str, after: str, most: int) -> Iterator[Play]:
+        """One play of each lane, `most` lanes: those behind `after`, then those up to it."""
+        last, wrapped = after, after == ""
+        for _ in range(most):
+            beyond = {"queue": queue, "lane": {"$gt": last}}
+            found = self._store.find(PLAYS, beyond, sort=[("lane", 1)], limit=1, fields=("lane", "company_id"))
+            if not found and not wrapped:
+                last, wrapped = "", True
+                beyond = {"queue": queue, "lane": {"$gt": last}}
+                found = self._store.find(PLAYS, beyond, sort=[("lane", 1)], limit=1, fields=("lane", "company_id"))
+            if not found or (wrapped and after != "" and found[0]["lane"] > after):
+                return
+            last = found[0]["lane"]
+            yield found[0]
+
+    def _admitted(self, heads: Sequence[Play], now: datetime) -> list[Play]:
+        """Those whose lane was not told to wait."""
+        keys = {head["lane"]: (credential_of(head["lane"]), head["lane"]) for head in heads}
+        told = self._throttles.of(key for pair in keys.values() for key in pair)
+        return [head for head in heads if all(told.get(key, now) <= now for key in keys[head["lane"]])]
+
+    def _any_due(self, queue: str, now: datetime) -> bool:
+        heads = list(self._heads(queue, "", LANES_ASKED))
+        admitted = self._admitted(heads, now)
+        return len(heads) == LANES_ASKED or any(self._due(queue, head["lane"], 1, now) for head in admitted)
+
+    def _due(self, queue: str, lane: str, count: int, now: datetime) -> list[Play]:
+        """The longest due of a lane, urgent and begun ones first, in the order in which to take them."""
+        lying = {"queue": queue, "lane": lane}
+        found = self._store.find(PLAYS, lying, sort=[("rank", 1), ("due_at", 1)], limit=count)
+        if len(found) == count and any(play["due_at"] > now for play in found):  # they may hide what is due
+            found = []
+            for rank in RANKS:
+                due: dict[str, Any] = {**lying, "rank": rank, "due_at": {"$lte": now}}
+                found += self._store.find(PLAYS, due, sort=[("due_at", 1)], limit=count - len(found))
+                if len(found) == count:
+                    break
+        return [play for play in found if play["due_at"] <= now and play["_id"] not in self._given]
 
     def _turned(self, found: list[Play]) -> list[Play]:
-        if len(found) <= FEW:
+        """Those of the first rank begun at a random place, where they are many."""
+        alike = sum(play["rank"] == found[0]["rank"] for play in found)
+        if alike <= FEW:
             return found
-        first = self._rng.randrange(len(found))
-        return found[first:] + found[:first]
+        first = self._rng.randrange(alike)
+        return found[first:alike] + found[:first] + found[alike:]

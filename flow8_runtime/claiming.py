@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from bson import ObjectId
 
 from flow8_runtime import transitions
-from flow8_runtime.candidates import WINDOW, Candidates
-from flow8_runtime.claims import Claim, Terms
+from flow8_runtime.candidates import Candidates
+from flow8_runtime.claims import Claim, Prepared, Taken, Terms
 from flow8_runtime.definition import Flow
 from flow8_runtime.documents import Play
 from flow8_runtime.plays import Change, Plays, readable
@@ -18,19 +18,20 @@ from flow8_runtime.states import Stale
 from flow8_runtime.throttles import Throttles
 
 UNREADABLE_FOR = timedelta(minutes=1)  # how soon a play is looked at again whose definition could not be read
-ROUNDS = 8  # how often a claimer looks again after it lost every race or met only throttled credentials
+ROUNDS = 8  # how often a claimer looks again after it lost every race
+MOST_PUT_OFF = 64  # plays that one claim looks at in vain
 
 
 @dataclass(slots=True)
 class Taking:
-    """Claims as intended: `changes` to be committed, and for each the names of the steps that it takes."""
+    """Claims as intended: `changes` to be committed, and for each the steps that it takes."""
 
     terms: Terms
     changes: list[Change] = field(default_factory=list)
-    names: list[list[str]] = field(default_factory=list)
+    taken: list[list[Taken]] = field(default_factory=list)
+    looked_at: list[Play] = field(default_factory=list)
     count: int = 0
     alone: bool = False
-    throttled: bool = False
 
 
 class Claiming:
@@ -42,87 +43,104 @@ class Claiming:
         self._candidates = candidates
         self._throttles = throttles
 
-    def claim(self, k: int, *, owner: str, queues: Sequence[str], now: datetime, until: datetime) -> list[Claim]:
+    def claim(self, k: int, terms: Terms) -> list[Claim]:
         """Up to `k` claims."""
-        terms = Terms(owner, now, until, tuple(queues))
         claims: list[Claim] = []
-        look_at = k
         for _ in range(ROUNDS):
-            taking = self.taking(k - len(claims), terms, look_at=look_at)
+            taking = self.taking(k - len(claims), terms)
             if not taking.changes:
                 break
-            claims += self.won(taking, self._plays.commit(taking.changes))
+            claims += self.committed(taking, self._plays.commit)
             if len(claims) >= k or taking.alone:
                 break
-            look_at = WINDOW if taking.throttled else k
         return claims
 
-    def won(self, taking: Taking, plays: Sequence[Play | None]) -> list[Claim]:
-        """The claims of a taking whose changes came to these plays."""
+    def committed(self, taking: Taking, commit: Callable[[list[Change]], Sequence[Play | None]]) -> list[Claim]:
+        """Commit a taking; the claims that it came to."""
+        plays: Sequence[Play | None] = ()
+        try:
+            plays = commit(taking.changes)
+        finally:
+            self._candidates.give_back(taking.looked_at)
         claims = [
-            taking.terms.claim(play, name)
-            for play, names in zip(plays, taking.names, strict=True)
+            taking.terms.claim(play, each)
+            for play, taken in zip(plays, taking.taken, strict=True)
             if play is not None
-            for name in names
+            for each in taken
         ]
         if len(claims) < taking.count:
             self._candidates.forget()
         return claims
 
-    def taking(self, k: int, terms: Terms, *, look_at: int = 0, besides: Collection[ObjectId] = ()) -> Taking:
-        """What claiming `k` steps takes, to be committed by the caller together with what else it writes."""
+    def taking(self, k: int, terms: Terms, *, besides: Collection[ObjectId] = ()) -> Taking:
+        """What claiming `k` steps takes, to be `committed` by the caller together with what else it writes."""
         taking = Taking(terms)
-        if k <= 0:
-            return taking
-        plays: list[Play] = []
-        for play in self._candidates.find(max(k, look_at), queues=terms.queues, now=terms.now, besides=besides):
-            if readable(play, self._flow):
-                plays.append(play)
-            else:
-                later = transitions.defer(play, until=terms.now + UNREADABLE_FOR)
-                taking.changes.append(Change(play, _once, once=True, new=later))
-                taking.names.append([])
-        self._throttles.of(key for play in plays for key in self._credentials(play, terms))
-        for play in plays:
-            if taking.count >= k or taking.alone:
+        while taking.count < k and not taking.alone and len(taking.looked_at) < k + MOST_PUT_OFF:
+            plays = self._candidates.take(
+                k - taking.count, queues=terms.queues, now=terms.now, besides=besides, shares=terms.shares
+            )
+            if not plays:
                 break
-            self._add(taking, play, k - taking.count)
+            taking.looked_at += plays
+            self._throttles.of(key for play in plays for key in self._credentials(play, terms))
+            for play in plays:
+                if taking.count < k and not taking.alone:
+                    self._add(taking, play, k - taking.count)
         return taking
 
-    def take(
-        self, play: Play, flow: Flow, most: int, terms: Terms, *, lost: bool = False
-    ) -> tuple[Play, list[str], bool]:
-        """Claim up to `most` ready steps of a play and put off those whose credential was told to wait.
+    def take(self, play: Play, flow: Flow, most: int, terms: Terms, *, lost: bool = False) -> tuple[Play, list[Taken]]:
+        """Claim up to `most` ready steps of a play, and put off those whose credential was told to wait.
 
-        A step that was lost before is taken only where `lost` says so. Gives the play, the names of the steps taken,
-        and whether any was put off.
+        A step that was lost before is taken only where `lost` says so.
         """
-        taken: list[str] = []
-        put_off = False
+        taken: list[Taken] = []
         for name in transitions.ready(play, flow, now=terms.now, queues=terms.queues):
             not_before = self._not_before(play, flow, name)
             if not_before is not None and not_before > terms.now:
-                play, put_off = transitions.postpone(play, flow, name, until=not_before), True
+                play = transitions.postpone(play, flow, name, until=not_before)
             elif len(taken) < most and (lost or not play["steps"][name].get("lost")):
-                play = transitions.claim(play, flow, name, owner=terms.owner, now=terms.now, until=terms.until)
-                taken.append(name)
-        return play, taken, put_off
+                play, prepared = self._claimed(play, flow, name, terms)
+                taken.append((name, prepared))
+        return play, taken
+
+    def _claimed(self, play: Play, flow: Flow, name: str, terms: Terms) -> tuple[Play, Prepared | None]:
+        """The play with this step claimed, and marked as about to be called where it could be prepared."""
+        play = transitions.claim(play, flow, name, owner=terms.owner, now=terms.now, until=terms.until)
+        prepared = None if terms.prepare is None else terms.prepare(terms.claim(play, (name, None)))
+        if prepared is None:
+            return play, None
+        marked = transitions.call(
+            play,
+            flow,
+            name,
+            play["steps"][name]["n"],
+            until=prepared.until,
+            effect=prepared.effect.value,
+            credential=prepared.credential,
+        )
+        return marked, prepared
 
     def _add(self, taking: Taking, play: Play, most: int) -> None:
         """A step that has cost a worker its life may do so again, and should then take no neighbours with it: it is
         claimed alone."""
+        if not readable(play, self._flow):
+            later = transitions.defer(play, until=taking.terms.now + UNREADABLE_FOR)
+            taking.changes.append(Change(play, _once, once=True, new=later))
+            taking.taken.append([])
+            return
         flow = self._flow(play["definition"])
         first = next(iter(transitions.ready(play, flow, now=taking.terms.now, queues=taking.terms.queues)), None)
         alone = taking.count == 0 and first is not None and bool(play["steps"][first].get("lost"))
-        new, names, put_off = self.take(play, flow, 1 if alone else most, taking.terms, lost=alone)
+        new, taken = self.take(play, flow, 1 if alone else most, taking.terms, lost=alone)
         if new is not play:
             taking.changes.append(Change(play, _once, once=True, new=new))
-            taking.names.append(names)
-        taking.count += len(names)
-        taking.alone = taking.alone or (alone and bool(names))
-        taking.throttled = taking.throttled or put_off
+            taking.taken.append(taken)
+        taking.count += len(taken)
+        taking.alone = taking.alone or (alone and bool(taken))
 
     def _credentials(self, play: Play, terms: Terms) -> Iterator[str]:
+        if not readable(play, self._flow):
+            return
         flow = self._flow(play["definition"])
         for name in transitions.ready(play, flow, now=terms.now, queues=terms.queues):
             credential = _credential(play, flow, name)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from bson import ObjectId
 
 from flow8_core.errors import ValidationFailed
+from flow8_modules.effect import Effect
 from flow8_runtime import documents, notation
 from flow8_runtime.documents import Play, StepState
+from flow8_runtime.shares import Shares
 from flow8_runtime.states import Result
 
 OUTPUT_LIMIT = 8 * 1024 * 1024  # a database document ends at 16 MiB
@@ -19,15 +21,28 @@ OUTPUT_LIMIT = 8 * 1024 * 1024  # a database document ends at 16 MiB
 Status = Literal["done", "failed", "skipped", "filtered", "parked", "outcome_unknown"]
 
 
+class Prepared(Protocol):
+    """A claimed step of which everything is known that its call takes, and how the call is to be marked."""
+
+    @property
+    def until(self) -> datetime: ...
+    @property
+    def effect(self) -> Effect: ...
+    @property
+    def credential(self) -> str | None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One step of one play, taken by `owner` until `until` (renewable). `play` is the document as of then."""
+    """One step of one play, taken by `owner` until `until` (renewable). `play` is the document as of then. A `prepared`
+    step is marked `calling` already, and to be called at once."""
 
     play: Play
     step: str
     n: int
     owner: str
     until: datetime
+    prepared: Prepared | None = None
 
     @property
     def play_id(self) -> ObjectId:
@@ -77,8 +92,8 @@ class Outcome:
     """What one attempt came to.
 
     `parked`: due again at `due_at` (without one, in ten minutes), perhaps `waiting_for` "link:<id>", and with `counts`
-    a retry is used up. `throttle` is (key, not before) for a vendor that asked for patience. `error` is
-    `Flow8Error.to_dict()`.
+    a retry is used up. `throttle` is (credential, not before) for a vendor that asked for patience; with
+    `throttles_lane`, the step could have got no other credential. `error` is `Flow8Error.to_dict()`.
     """
 
     claim: Claim
@@ -88,6 +103,7 @@ class Outcome:
     due_at: datetime | None = None
     waiting_for: str | None = None
     throttle: tuple[str, datetime] | None = None
+    throttles_lane: bool = False
     credential: str | None = None
     fingerprint: str | None = None
     started_at: datetime | None = None
@@ -95,29 +111,42 @@ class Outcome:
     counts: bool = False
 
 
+Prepare = Callable[[Claim], Prepared | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """For whom claims are made, at which moment, until when, and from which queues."""
+    """For whom claims are made, at which moment, until when, and from which queues. `prepare` is asked about each step
+    before its claim is written: one that it prepares is claimed and marked `calling` by the same write. `shares` says
+    who may take how much."""
 
     owner: str
     now: datetime
     until: datetime
     queues: tuple[str, ...]
+    prepare: Prepare | None = None
+    shares: Shares | None = None
 
-    def claim(self, play: Play, step: str) -> Claim:
+    def claim(self, play: Play, taken: Taken) -> Claim:
         """The claim on a step that has just been taken on these terms."""
-        return Claim(play, step, play["steps"][step]["n"], self.owner, self.until)
+        name, prepared = taken
+        until = self.until if prepared is None else prepared.until
+        return Claim(play, name, play["steps"][name]["n"], self.owner, until, prepared)
+
+
+Taken = tuple[str, Prepared | None]
 
 
 @dataclass(slots=True)
 class Landing:
     """`next`: steps of the landed plays, claimed in place; `claims`: further claims; `finished`: plays that are over;
-    `lost`: outcomes that came too late, of which only the rows are kept."""
+    `lost`: outcomes that came too late, of which only the rows are kept. `more`: a landed play has other steps due."""
 
     next: list[Claim] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
     finished: list[ObjectId] = field(default_factory=list)
     lost: list[Outcome] = field(default_factory=list)
+    more: bool = False
 
 
 def row_of(outcome: Outcome) -> dict[str, Any]:

@@ -70,11 +70,6 @@ class Step:
         named = next(iter(self.component_config_ids.values()), None)
         return None if named is None or "{{" in named else f"component:{named}"
 
-    @property
-    def lane_hint(self) -> str:
-        """What is likely to be slow or throttled together with this step."""
-        return self.credential_hint or self.module_ref
-
 
 @dataclass(frozen=True)
 class Flow:

@@ -1,15 +1,15 @@
-"""Drains the ledger: takes what is due, runs it, goes on with each play's next step in place, for a short budget.
+"""Drains the ledger: takes what is due, runs it, goes on with each play's next step in place.
 
-One thread a process. `Engine` is the small interface that the worker sees; how it drains is this file's own business.
+A wake-up keeps the process's Celery side busy for a short budget, so that others get wake-ups, too; the caller threads
+(crew.py) work on as long as something is due. A thread hands in what a step came to and takes its next one by one
+write, together with those of the threads that write at the same time (commits.py). The step that it takes is prepared
+before that, so that the same write can mark it `calling`: what is marked at a kill is what was about to be called.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from bson import ObjectId
@@ -18,12 +18,16 @@ from flow8_core import crashpoints
 from flow8_core.clock import Clock
 from flow8_core.errors import StoreUnavailable
 from flow8_core.store import Store
+from flow8_runtime.crew import Crew
+from flow8_runtime.heads import lane
+from flow8_runtime.in_flight import InFlight, Kept
 from flow8_runtime.ledger import Claim, Landing, Ledger, Outcome
 from flow8_runtime.owners import Owner
 from flow8_runtime.runner import DEADLINE_MARGIN_S, Runner
+from flow8_runtime.shares import Shares
 from flow8_runtime.wakeup import DEFAULT_QUEUE, Wakeup
 
-CLAIMED = crashpoints.register("engine.claimed", "the step is claimed; nothing has been called")
+CLAIMED = crashpoints.register("engine.claimed", "the step is claimed, and mostly marked; nothing has been called")
 BEFORE_LANDING = crashpoints.register("engine.before_landing", "the outcome is known to this process alone")
 LANDED = crashpoints.register("engine.landed", "the outcome is in the ledger, and the play's next step is claimed")
 
@@ -32,16 +36,9 @@ MISSED_BEATS = 3
 log = logging.getLogger("flow8.engine")
 
 
-@dataclass
-class Drained:
-    """What one drain came to."""
-
-    steps: int = 0
-    finished: list[ObjectId] = field(default_factory=list)
-
-
 class Engine:
-    """One process's drainer. `stopping` is asked before each step: what is in flight finishes, nothing new begins.
+    """One process's drainer, serving these queues, the first before the others. `stopping` is asked before each step:
+    what is in flight finishes, nothing new begins.
 
     `on_finished` hears of plays that are over and that somebody outside waits for.
     """
@@ -55,6 +52,8 @@ class Engine:
         owner: Owner,
         clock: Clock,
         budget_s: float,
+        threads: int = 64,
+        queues: Sequence[str] = (DEFAULT_QUEUE,),
         stopping: Callable[[], bool] = lambda: False,
         on_finished: Callable[[ObjectId], None] = lambda _: None,
     ) -> None:
@@ -64,33 +63,32 @@ class Engine:
         self._owner = owner
         self._clock = clock
         self._budget_s = budget_s
+        self._queues = tuple(queues)
         self._stopping = stopping
         self._on_finished = on_finished
         self._in_flight = InFlight(clock)
+        self._shares = Shares(threads)
         self._kept = Kept()
+        self._crew = Crew(self._shift, most=threads, clock=clock)
 
-    def drain(self, queue: str = DEFAULT_QUEUE) -> Drained:
-        """Run what is due in `queue` until nothing is, or the budget is spent; then wake another if more is due.
+    def drain(self, queue: str = DEFAULT_QUEUE) -> None:
+        """Run what is due until nothing is, or the budget is spent; then wake another if more is due.
 
         Raises `StoreUnavailable` where the ledger cannot be asked; what was done by then is kept, and landed later.
         """
         self._wake(self._wakeup.answer, queue)
         ends = self._clock.monotonic() + self._budget_s
-        drained = Drained()
-        claims = self._ledger.claim(1, owner=self._owner.id, queues=(queue,))
-        while claims:
-            crashpoints.visit(CLAIMED)
-            claims = self._run_one(claims[0], queue, drained, in_time=self._clock.monotonic() < ends)
-        if self._ledger.due((queue,)):
+        self._crew.begin()
+        self._crew.watch(ends, self._stopping)
+        if not self._crew.is_dry and self._ledger.due((queue,)):
             self._wake(self._wakeup.ring, queue)
-        return drained
 
     def renew(self, store: Store, *, lease_s: float) -> None:
         """Renew the leases of what is in flight or waits to be landed; the heartbeat calls it, from its own thread.
 
         A call that is not over long after its deadline hangs: its lease is left to end, so that the ledger hears of it.
         """
-        claims = self._in_flight.all() + [outcome.claim for outcome, _ in self._kept.all()]
+        claims = self._in_flight.live() + [outcome.claim for outcome in self._kept.all()]
         if claims:
             self._ledger.renew(claims, until=store.now() + timedelta(seconds=lease_s))
 
@@ -99,54 +97,99 @@ class Engine:
 
         What cannot be landed for another reason is given up to its lease's end: it must not block those behind it.
         """
-        for outcome, queue in self._kept.all():
+        for outcome in self._kept.all():
             try:
                 self._told(outcome, self._ledger.land([outcome], owner=self._owner.id, take_next=False))
             except StoreUnavailable:
                 raise
             except Exception:
                 log.exception("the outcome of %s cannot be landed", outcome.claim.step_run_id)
-            self._kept.remove(outcome, queue)
-            self._wake(self._wakeup.ring, queue)
+            self._kept.remove(outcome)
+            self._wake(self._wakeup.ring, self._queue_of(outcome.claim))
 
-    def _run_one(self, claim: Claim, queue: str, drained: Drained, *, in_time: bool) -> list[Claim]:
-        timeout_s = self._ledger.flow(claim.play["definition"]).step(claim.step).timeout_s
-        with self._in_flight.of(claim, most_s=timeout_s + DEADLINE_MARGIN_S):
+    def close(self) -> None:
+        """Wait for what is in flight; nothing new begins."""
+        self._crew.end()
+
+    def _shift(self) -> bool:
+        """What a thread does: one step after the other, until there is none for it. True where it was let go."""
+        claim = self._first()
+        while claim is not None:
             outcome = self._run(claim)
-        drained.steps += 1
-        go_on = in_time and not self._stopping()  # asked now: the worker may have been told to stop during the call
-        if outcome is None:
-            return self._ledger.claim(1, owner=self._owner.id, queues=(queue,)) if go_on else []
-        crashpoints.visit(BEFORE_LANDING)
-        return self._land(outcome, queue, drained, go_on=go_on)
+            if outcome is None:
+                claim = self._first()
+                continue
+            leaves = self._crew.may_leave()
+            claim = self._handed_in(outcome, leaves=leaves)
+            if leaves and claim is None:
+                return True
+            if leaves:
+                self._crew.back()
+        return False
+
+    def _first(self) -> Claim | None:
+        if self._stopping():
+            return None
+        claims = self._ledger.claim(
+            1, owner=self._owner.id, queues=self._queues, prepare=self._runner.prepare, shares=self._shares
+        )
+        return self._one_of(claims)
 
     def _run(self, claim: Claim) -> Outcome | None:
-        try:
-            return self._runner.run(claim)
-        except StoreUnavailable as error:  # before anything was called: the step is as due as it was
-            return Outcome(claim, "parked", error=error.to_dict(), due_at=claim.play["created_at"])
+        flow = self._ledger.flow(claim.play["definition"])
+        crashpoints.visit(CLAIMED)
+        with (
+            self._in_flight.of(claim, most_s=flow.step(claim.step).timeout_s + DEADLINE_MARGIN_S),
+            self._shares.holding(claim.company_id, lane(claim.play, flow, claim.step)),
+            self._crew.calling(),
+        ):
+            try:
+                outcome = self._runner.run(claim)
+            except StoreUnavailable as error:  # before anything was called: the step is as due as it was
+                outcome = Outcome(claim, "parked", error=error.to_dict(), due_at=claim.play["created_at"])
+        if outcome is not None:
+            crashpoints.visit(BEFORE_LANDING)
+        return outcome
 
-    def _land(self, outcome: Outcome, queue: str, drained: Drained, *, go_on: bool) -> list[Claim]:
+    def _handed_in(self, outcome: Outcome, *, leaves: bool) -> Claim | None:
+        """Land an outcome; what this thread does next. One that leaves takes only what is next in its play."""
+        go_on = not self._stopping()  # asked now: the worker may have been told to stop during the call
         try:
             landing = self._ledger.land(
-                [outcome], owner=self._owner.id, take_next=go_on, claim=1 if go_on else 0, queues=(queue,)
+                [outcome],
+                owner=self._owner.id,
+                take_next=go_on and self._shares.fair(outcome.claim.company_id),
+                claim=int(go_on and not leaves),
+                queues=self._queues,
+                prepare=self._runner.prepare,
+                shares=self._shares,
             )
         except StoreUnavailable:
-            self._kept.add(outcome, queue)
+            self._kept.add(outcome)
             raise
         crashpoints.visit(LANDED)
         self._told(outcome, landing)
-        drained.finished += landing.finished
-        if landing.claims and go_on:
-            self._wake(self._wakeup.ring_at_leisure, queue)
+        if go_on and (landing.claims or landing.more):
+            self._wake(self._wakeup.ring_at_leisure, self._queue_of(outcome.claim))
         taken = landing.next + landing.claims
-        if len(taken) > 1:  # the play was moved on in between, and gave a step beside the one claimed elsewhere
-            self._ledger.give_back(taken[1:])
-        return taken[:1]
+        return self._one_of(taken) if taken or not leaves else None
+
+    def _one_of(self, claims: list[Claim]) -> Claim | None:
+        """The claim to go on with. There are several where a play was moved on in between and gave a step beside the
+        one claimed elsewhere."""
+        if not claims:
+            self._crew.dry()
+            return None
+        if len(claims) > 1:
+            self._ledger.give_back(claims[1:])
+        return claims[0]
 
     def _told(self, outcome: Outcome, landing: Landing) -> None:
         if landing.finished and "origin" in outcome.claim.play:
             self._on_finished(outcome.claim.play_id)
+
+    def _queue_of(self, claim: Claim) -> str:
+        return self._ledger.flow(claim.play["definition"]).step(claim.step).queue
 
     def _wake(self, ring: Callable[[str], object], queue: str) -> None:
         """There is more than this process can do at once. A broker that is away does not stop a drain."""
@@ -154,65 +197,3 @@ class Engine:
             ring(queue)
         except StoreUnavailable:
             log.warning("the broker is away; draining on without it")
-
-
-class InFlight:
-    """The claims that this process is working on, for the heartbeat."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._claims: dict[tuple[ObjectId, str], tuple[Claim, float]] = {}
-        self._lock = threading.Lock()
-
-    def of(self, claim: Claim, *, most_s: float) -> _Entry:
-        """A context in which the claim counts as in flight, for at most so many seconds."""
-        return _Entry(self, claim, self._clock.monotonic() + most_s)
-
-    def add(self, claim: Claim, ends: float) -> None:
-        with self._lock:
-            self._claims[claim.play_id, claim.step] = claim, ends
-
-    def remove(self, claim: Claim) -> None:
-        with self._lock:
-            self._claims.pop((claim.play_id, claim.step), None)
-
-    def all(self) -> list[Claim]:
-        """All claims in flight, as of now."""
-        now = self._clock.monotonic()
-        with self._lock:
-            return [claim for claim, ends in self._claims.values() if now < ends]
-
-
-class Kept:
-    """Outcomes that no ledger has heard of yet, each with the queue that its step came from."""
-
-    def __init__(self) -> None:
-        self._outcomes: list[tuple[Outcome, str]] = []
-        self._lock = threading.Lock()
-
-    def add(self, outcome: Outcome, queue: str) -> None:
-        with self._lock:
-            self._outcomes.append((outcome, queue))
-
-    def remove(self, outcome: Outcome, queue: str) -> None:
-        """Forget one; harmless where the heartbeat and the end of the process both landed it."""
-        with self._lock, suppress(ValueError):
-            self._outcomes.remove((outcome, queue))
-
-    def all(self) -> list[tuple[Outcome, str]]:
-        """All of them, as of now."""
-        with self._lock:
-            return list(self._outcomes)
-
-
-@dataclass
-class _Entry:
-    claims: InFlight
-    claim: Claim
-    ends: float
-
-    def __enter__(self) -> None:
-        self.claims.add(self.claim, self.ends)
-
-    def __exit__(self, *_: object) -> None:
-        self.claims.remove(self.claim)

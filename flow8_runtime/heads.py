@@ -74,8 +74,21 @@ def _head(play: Play, names: Iterable[str]) -> str:
 
 
 def lane(play: Play, flow: Flow, name: str) -> str:
-    """What is likely to be slow or throttled together: a company's credential, or its module until that is known."""
-    return f"{play['company_id']}:{play['steps'][name].get('credential') or flow.by_name[name].lane_hint}"
+    """What is slow or throttled together: a company's credential."""
+    credential = play["steps"][name].get("credential")
+    return f"{play['company_id']}:{credential}" if credential else first_lane(play, flow, name)
+
+
+def first_lane(play: Play, flow: Flow, name: str) -> str:
+    """The lane until the credential is known: a user's calls of a module, which mostly get the same one."""
+    step = flow.by_name[name]
+    own = step.credential_hint or f"{play['user_id']}:{step.module_ref}"
+    return f"{play['company_id']}:{own}"
+
+
+def credential_of(lane: str) -> str:
+    """The credential that a lane is named after, as throttles know it; something that none has, before it is known."""
+    return lane.partition(":")[2]
 
 
 def drop(document: dict[str, Any], *keys: str) -> None:

@@ -9,7 +9,7 @@ from bson import ObjectId
 from flow8_core.store import Insert
 from flow8_runtime import transitions
 from flow8_runtime.claiming import Claiming
-from flow8_runtime.claims import Landing, Outcome, Terms, result_of, row_of
+from flow8_runtime.claims import Landing, Outcome, Taken, Terms, result_of, row_of
 from flow8_runtime.definition import Flow
 from flow8_runtime.documents import STEP_RUNS, Play
 from flow8_runtime.plays import Change, Plays
@@ -36,14 +36,18 @@ class Lander:
             self._plays.prepare(change)
         wanted = claim - sum(len(group.taken) for group in groups.values())
         taking = self._claiming.taking(wanted, terms, besides=groups.keys())
-        won = self._plays.commit([*changes, *taking.changes], [Insert(STEP_RUNS, row) for row in rows])
-        landing = Landing(claims=self._claiming.won(taking, won[len(changes) :]))
-        for group, play in zip(groups.values(), won, strict=False):
+        landed: list[Play | None] = []
+
+        def commit(claimed: list[Change]) -> list[Play | None]:
+            won = self._plays.commit([*changes, *claimed], [Insert(STEP_RUNS, row) for row in rows])
+            landed.extend(won[: len(changes)])
+            return won[len(changes) :]
+
+        landing = Landing(claims=self._claiming.committed(taking, commit))
+        for group, play in zip(groups.values(), landed, strict=True):
             group.report(play, landing)
-        if taking.changes and len(landing.claims) < wanted:  # lost races, or met throttled credentials
-            landing.claims += self._claiming.claim(
-                wanted - len(landing.claims), owner=terms.owner, queues=terms.queues, now=terms.now, until=terms.until
-            )
+        if taking.changes and len(landing.claims) < wanted:  # lost races
+            landing.claims += self._claiming.claim(wanted - len(landing.claims), terms)
         return landing
 
 
@@ -58,7 +62,7 @@ class _OnePlay:
         self._outcomes: list[tuple[Outcome, Result]] = []
         self._lost: list[Outcome] = []
         self._seen: Play = {}
-        self.taken: list[str] = []
+        self.taken: list[Taken] = []
 
     def add(self, outcome: Outcome, result: Result) -> None:
         """One more outcome for this play."""
@@ -86,7 +90,7 @@ class _OnePlay:
         if not landed:
             raise Stale
         if self._take_next and new["status"] in LIVE_PLAYS:
-            new, self.taken, _ = self._claiming.take(new, flow, landed, self._terms)
+            new, self.taken = self._claiming.take(new, flow, landed, self._terms)
         return new
 
     def report(self, play: Play | None, landing: Landing) -> None:
@@ -94,6 +98,7 @@ class _OnePlay:
         final = play or self._seen
         landing.lost += self._lost
         if play is not None:
-            landing.next += [self._terms.claim(play, name) for name in self.taken]
+            landing.next += [self._terms.claim(play, taken) for taken in self.taken]
+            landing.more = landing.more or ("due_at" in play and play["due_at"] <= self._terms.now)
         if final["status"] not in LIVE_PLAYS and len(self._lost) < len(self._outcomes):
             landing.finished.append(final["_id"])

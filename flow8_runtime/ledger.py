@@ -17,17 +17,19 @@ from bson import ObjectId
 from flow8_core.errors import Conflict, InternalError, NotFound, ValidationFailed
 from flow8_core.store import Insert, Store
 from flow8_modules.effect import Effect
-from flow8_runtime import claims, documents, notation, submitting, transitions
+from flow8_runtime import documents, notation, submitting, transitions
 from flow8_runtime.candidates import Candidates
 from flow8_runtime.claiming import Claiming
-from flow8_runtime.claims import Claim, Landing, Outcome
+from flow8_runtime.claims import Claim, Landing, Outcome, Prepare, Terms
 from flow8_runtime.definition import DEFAULT_QUEUE, Flow
 from flow8_runtime.describe import describe
 from flow8_runtime.documents import FLOWS, PLAYS, STEP_RUNS, Play
 from flow8_runtime.expressions import Scope
+from flow8_runtime.heads import first_lane
 from flow8_runtime.landing import Lander
 from flow8_runtime.outputs import Outputs, states
 from flow8_runtime.plays import Apply, Change, Plays, each
+from flow8_runtime.shares import Shares
 from flow8_runtime.states import READY
 from flow8_runtime.throttles import Throttles
 from flow8_runtime.waits import Waits
@@ -64,7 +66,7 @@ class Ledger:
         self.throttles = throttles or Throttles(store)
         self.plays = Plays(store)
         self.waits = Waits(store, self.plays, self.flow)
-        self.candidates = Candidates(store, rng or random.Random())  # noqa: S311  # spreads claimers, guards nothing
+        self.candidates = Candidates(store, self.throttles, rng or random.Random())  # noqa: S311  # spreads claimers, guards nothing
         self._claiming = Claiming(self.flow, self.plays, self.candidates, self.throttles)
         self._lander = Lander(self.flow, self.plays, self._claiming)
 
@@ -147,10 +149,21 @@ class Ledger:
 
     # ---- working
 
-    def claim(self, k: int, *, owner: str, queues: Sequence[str] = (DEFAULT_QUEUE,)) -> list[Claim]:
-        """Take up to `k` steps that are due in these queues, begun plays first."""
-        now = self.now()
-        return self._claiming.claim(k, owner=owner, queues=queues, now=now, until=now + self._lease)
+    def claim(
+        self,
+        k: int,
+        *,
+        owner: str,
+        queues: Sequence[str] = (DEFAULT_QUEUE,),
+        prepare: Prepare | None = None,
+        shares: Shares | None = None,
+    ) -> list[Claim]:
+        """Take up to `k` steps that are due in these queues: begun plays first, and nobody more than `shares` allow.
+
+        What `prepare` gives for a step is its claim's `prepared`: the step is `calling` then, and no `calling` is to
+        follow.
+        """
+        return self._claiming.claim(k, self._terms(owner, queues, prepare, shares))
 
     def calling(self, claim: Claim, *, effect: Effect, until: datetime, credential: str | None) -> Claim | None:
         """Mark a claim as about to be called. None: it is no longer ours, and must not be called."""
@@ -172,17 +185,19 @@ class Ledger:
         take_next: bool = True,
         claim: int = 0,
         queues: Sequence[str] = (DEFAULT_QUEUE,),
+        prepare: Prepare | None = None,
+        shares: Shares | None = None,
     ) -> Landing:
         """Write down what attempts came to, in one batch with what follows from it.
 
         With `take_next` one next step of each landed play is claimed in place. `claim` is how many claims are wanted in
-        all: what the plays themselves do not give is claimed elsewhere. Landing the same outcome again is harmless.
+        all: what the plays themselves do not give is claimed elsewhere. `prepare` and `shares` as in `claim`. Landing
+        the same outcome again is harmless.
         """
-        now = self.now()
         for outcome in outcomes:
             if outcome.throttle is not None:
-                self.throttles.hit(*outcome.throttle)
-        terms = claims.Terms(owner, now, now + self._lease, tuple(queues))
+                self._throttle(outcome, *outcome.throttle)
+        terms = self._terms(owner, queues, prepare, shares)
         return self._lander.land(outcomes, terms, take_next=take_next, claim=claim)
 
     def renew(self, claims: Sequence[Claim], *, until: datetime) -> None:
@@ -194,9 +209,12 @@ class Ledger:
     def give_back(self, claims: Sequence[Claim]) -> None:
         """Return claims that have not been used: their steps are due again at once."""
         now = self.now()
-        self._change_claims(
-            claims, lambda play, flow, claim: transitions.give_back(play, flow, claim.step, claim.n, now=now)
-        )
+
+        def back(play: Play, flow: Flow, claim: Claim) -> Play:
+            uncalled = claim.prepared is not None  # marked together with the claim, and not called since
+            return transitions.give_back(play, flow, claim.step, claim.n, now=now, uncalled=uncalled)
+
+        self._change_claims(claims, back)
 
     def scope(self, play: Play) -> Scope:
         """What the expressions of a play's steps may see. Outputs are read when they are asked for."""
@@ -212,12 +230,8 @@ class Ledger:
         return moment if moment is not None and moment > self.now() else None
 
     def due(self, queues: Sequence[str] = (DEFAULT_QUEUE,)) -> bool:
-        """Whether anything is due in these queues."""
+        """Whether anything is due in these queues, of credentials that need not wait."""
         return self.candidates.any_due(queues, now=self.now())
-
-    def next_due_at(self, queues: Sequence[str] = (DEFAULT_QUEUE,)) -> datetime | None:
-        """When the next step becomes due that is not due yet."""
-        return self.candidates.next_due_at(queues, now=self.now())
 
     # ---- for somebody
 
@@ -278,6 +292,20 @@ class Ledger:
     def origin(self, play_id: ObjectId) -> Play | None:
         """The play, for answering whoever sent it; its `origin` says who that is."""
         return self.plays.read(play_id)
+
+    def _throttle(self, outcome: Outcome, credential: str, until: datetime) -> None:
+        """Nothing is called with this credential until then. Where the definition does not name it, neither is what
+        waits in the step's lane: it would get the same one."""
+        self.throttles.hit(credential, until)
+        if outcome.throttles_lane:
+            claim = outcome.claim
+            self.throttles.hit(first_lane(claim.play, self.flow(claim.play["definition"]), claim.step), until)
+
+    def _terms(
+        self, owner: str, queues: Sequence[str], prepare: Prepare | None = None, shares: Shares | None = None
+    ) -> Terms:
+        now = self.now()
+        return Terms(owner, now, now + self._lease, tuple(queues), prepare, shares)
 
     def _change_claims(self, claims: Sequence[Claim], transition: Callable[[Play, Flow, Claim], Play]) -> None:
         groups: dict[ObjectId, list[Claim]] = {}

@@ -41,13 +41,15 @@ class Credentials:
 
 @dataclass(frozen=True)
 class Request:
-    """Whose credentials, and which of them the step names."""
+    """Whose credentials, and which of them the step names. Who is not `patient` gets no link that has to be refreshed
+    first, but `NotReady`."""
 
     company_id: ObjectId
     user_id: ObjectId
     link_id: str | None
     component_ids: Mapping[str, str]
     deadline: Deadline
+    patient: bool = True
 
 
 def resolve_needs(needs: tuple[Need, ...], request: Request, resolver: Resolver) -> Credentials:
@@ -107,6 +109,7 @@ def _take(need: Link | Component, request: Request, resolver: Resolver, found: C
             link_id=request.link_id,
             scopes=frozenset(need.scopes),
             deadline=request.deadline,
+            patient=request.patient,
         )
         return
     component_id = request.component_ids.get(need.kind)

@@ -21,7 +21,7 @@ from flow8_modules.workspace import Workspace
 from flow8_runtime.answers import Answers
 from flow8_runtime.broker import Broker, find_or_start
 from flow8_runtime.caretaker import Caretaker
-from flow8_runtime.engine import MISSED_BEATS, Drained, Engine
+from flow8_runtime.engine import MISSED_BEATS, Engine
 from flow8_runtime.outgoing import send_out
 from flow8_runtime.owners import Keys, Owner, Owners
 from flow8_runtime.platform import Foundation, Platform
@@ -57,7 +57,7 @@ class WorkerProcess:
     ) -> None:
         self.platform = Platform(foundation)
         self.settings = foundation.settings
-        self._queues = frozenset(queues)
+        self._queues = tuple(queues)
         self._stopping = stopping
         self._flags = broker.flags()
         self.wakeup = Wakeup(self._flags)
@@ -86,18 +86,18 @@ class WorkerProcess:
                 self._engine = self._make_engine()
             return self._engine
 
-    def drain(self, queue: str = DEFAULT_QUEUE) -> Drained:
+    def drain(self, queue: str = DEFAULT_QUEUE) -> None:
         """Drain the ledger for a short budget, or wake those who serve the queue; a worker that is stopping, whose
         store is away, or whose keys are not the store's, leaves what is due to the others."""
         if self._stopping():
-            return Drained()
+            return
         try:
             if queue in self._queues:
-                return self.engine.drain(queue)
-            self.wakeup.ring(queue)
+                self.engine.drain(queue)
+            else:
+                self.wakeup.ring(queue)
         except (StoreUnavailable, KeyMismatch) as error:
             log.warning("drain: %s", error.message)
-        return Drained()
 
     def drain_all(self) -> None:
         """`drain` for each queue that has something due."""
@@ -127,6 +127,8 @@ class WorkerProcess:
     def close(self) -> None:
         """Stop the upkeep and leave; nothing is in flight here any more."""
         self._over.set()
+        if self._engine is not None:
+            self._engine.close()
         for thread in self._upkeep:
             thread.join(timeout=5)
         self.links.close()
@@ -151,6 +153,8 @@ class WorkerProcess:
             owner=self.owner,
             clock=self.platform.clock,
             budget_s=self.settings.worker.budget_s,
+            threads=self.settings.worker.threads,
+            queues=self._queues,
             stopping=self._stopping,
             on_finished=lambda play_id: self.answers.tell_all([play_id]),
         )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from credentials.resolver import Resolver
+from credentials.resolver import NotReady, Resolver
 from flow8_core import crashpoints
 from flow8_core.clock import Clock, Deadline, to_millis
 from flow8_core.egress import Egress
@@ -34,9 +34,10 @@ from flow8_modules.catalogue import AnyModule, Catalogue
 from flow8_modules.clients import Clients
 from flow8_modules.context import Context
 from flow8_modules.effect import Effect
-from flow8_modules.needs import Need
+from flow8_modules.needs import Component, Link, Need
 from flow8_modules.workspace import Workspace
 from flow8_runtime import filters, retry
+from flow8_runtime.claims import Prepared
 from flow8_runtime.definition import Step
 from flow8_runtime.expressions import Scope, resolve
 from flow8_runtime.ledger import Claim, Ledger, Outcome
@@ -74,15 +75,28 @@ class Runner:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
+    def prepare(self, claim: Claim) -> Prepared | None:
+        """Everything up to the call, for a step whose claim is not written yet: what comes of it is written with the
+        claim, and then goes to `run` within it. None where that is not the usual way, or would wait for a vendor: then
+        `run` does all of it, on the written claim.
+        """
+        try:
+            attempt = self._attempt(claim)
+            return attempt if attempt.prepare(patient=False) is None else None
+        except (Flow8Error, NotReady):
+            return None
+        except Exception:  # noqa: BLE001  # `run` meets it again, and tells
+            return None
+
     def run(self, claim: Claim) -> Outcome | None:
         """One attempt. None where the claim was lost before the call: somebody else has the step now.
 
         Raises `StoreUnavailable` where the ledger does not answer before anything has begun.
         """
-        step = self._parts.ledger.flow(claim.play["definition"]).step(claim.step)
-        attempt = _Attempt(self._parts, claim, step)
+        prepared = claim.prepared
+        attempt = prepared if isinstance(prepared, _Attempt) else self._attempt(claim)
         try:
-            return attempt.run()
+            return attempt.call(claim) if attempt is prepared else attempt.run()
         except Flow8Error as error:
             return attempt.failed(error)
         except crashpoints.CrashPointReached:
@@ -92,6 +106,9 @@ class Runner:
             return attempt.failed(
                 InternalError(f"The module failed unexpectedly ({type(error).__name__}).", ambiguous=attempt.called)
             )
+
+    def _attempt(self, claim: Claim) -> _Attempt:
+        return _Attempt(self._parts, claim, self._parts.ledger.flow(claim.play["definition"]).step(claim.step))
 
 
 class _Attempt:
@@ -104,28 +121,54 @@ class _Attempt:
         self._started_at = parts.ledger.now()
         self._started = parts.clock.monotonic()
         self._deadline = Deadline.after(step.timeout_s, parts.clock)
-        self._effect = Effect.ONCE
         self._credentials = Credentials()
         self._fingerprint: str | None = None
+        self._module: AnyModule | None = None
+        self._inputs: Any = None
+        self.effect = Effect.ONCE
         self.called = False
         self.log = parts.log.bind(step_run_id=claim.step_run_id)
 
+    @property
+    def until(self) -> datetime:
+        """How long the `calling` mark holds. Raises `ExecutionTimeout` where no time is left."""
+        return self._in(self._deadline.check("Preparing the step") + DEADLINE_MARGIN_S)
+
+    @property
+    def credential(self) -> str | None:
+        return self._credentials.name
+
     def run(self) -> Outcome | None:
+        """Prepare, mark, call."""
+        over = self.prepare()
+        if over is not None:
+            return over
+        marked = self._parts.ledger.calling(
+            self._claim, effect=self.effect, until=self.until, credential=self.credential
+        )
+        return None if marked is None else self.call(marked)
+
+    def prepare(self, *, patient: bool = True) -> Outcome | None:
+        """All that comes before the mark; an outcome where it is not to be called. Without patience it raises
+        `NotReady` where a vendor would have to be asked first."""
         scope = self._parts.ledger.scope(self._claim.play)
         if self._step.filters is not None and not filters.passes(self._step.filters, scope):
             return self._outcome("filtered")
-        module = self._parts.catalogue.get(self._step.module_ref)
+        self._module = self._parts.catalogue.get(self._step.module_ref)
         mapping = resolve(self._step.input_mapping, scope, path="input_mapping")
-        inputs = module.parse(mapping)
-        self._fingerprint = _fingerprint(module.ref, mapping)
-        self._credentials = self._resolve(module.needs_of(inputs), scope)
-        self._effect = module.effect_of(inputs, self._credentials.config)
-        asked_to_wait = self._not_before()
-        if asked_to_wait is not None:
-            return asked_to_wait
-        if not self._mark_calling():
-            return None
-        return self._outcome("done", output=module.dump(self._call(module, inputs)))
+        self._inputs = self._module.parse(mapping)
+        self._fingerprint = _fingerprint(self._module.ref, mapping)
+        self._credentials = self._resolve(self._module.needs_of(self._inputs), scope, patient=patient)
+        self.effect = self._module.effect_of(self._inputs, self._credentials.config)
+        return self._not_before()
+
+    def call(self, marked: Claim) -> Outcome:
+        """The call itself, of a step that is marked `calling`."""
+        self._claim = marked
+        self.called = True
+        crashpoints.visit(BEFORE_CALL)
+        assert self._module is not None  # noqa: S101  # prepared
+        return self._outcome("done", output=self._module.dump(self._call(self._module, self._inputs)))
 
     def failed(self, error: Flow8Error) -> Outcome:
         """What a failure comes to: parked, to be repeated, of unknown outcome, or failed."""
@@ -137,10 +180,10 @@ class _Attempt:
             return self._outcome("parked", error=error, due_at=self._in(error.retry_after or PARK_BUSY_S))
         if isinstance(error, RateLimited):
             return self._rate_limited(error)
-        if error.ambiguous and self._effect is Effect.ONCE and self._step.on_unknown != "retry":
+        if error.ambiguous and self.effect is Effect.ONCE and self._step.on_unknown != "retry":
             return self._outcome("outcome_unknown", error=_unknown(error))
         # an author who accepts that it may happen twice has it repeated like what does no harm
-        effect = Effect.REPEATABLE if self._step.on_unknown == "retry" else self._effect
+        effect = Effect.REPEATABLE if self._step.on_unknown == "retry" else self.effect
         delay = retry.delay_s(self._step.retry, error, attempt=self._claim.attempt, effect=effect, rng=self._parts.rng)
         if delay is not None:
             return self._outcome("parked", error=error, due_at=self._in(delay), counts=True)
@@ -158,9 +201,15 @@ class _Attempt:
     def _rate_limited(self, error: RateLimited) -> Outcome:
         until = self._in(retry.patience_s(error, attempt=self._claim.parks + 1, rng=self._parts.rng))
         name = self._credentials.name
-        return self._outcome("parked", error=error, due_at=until, throttle=(name, until) if name else None)
+        throttle = (name, until) if name else None
+        return self._outcome("parked", error=error, due_at=until, throttle=throttle, throttles_lane=self._no_choice())
 
-    def _resolve(self, needs: tuple[Need, ...], scope: Scope) -> Credentials:
+    def _no_choice(self) -> bool:
+        """Whether a step of the same module and user would have to get the same credential, were none named."""
+        needs = self._module.needs if self._module is not None else None
+        return isinstance(needs, Link | Component) and not needs.optional
+
+    def _resolve(self, needs: tuple[Need, ...], scope: Scope, *, patient: bool) -> Credentials:
         if not needs:
             return Credentials()
         request = Request(
@@ -169,6 +218,7 @@ class _Attempt:
             link_id=resolve(self._step.link_id, scope, path="input_mapping.link_id") or self._link_before(),
             component_ids=resolve(dict(self._step.component_config_ids), scope, path="component_config_ids"),
             deadline=self._deadline,
+            patient=patient,
         )
         return resolve_needs(needs, request, self._parts.resolver())
 
@@ -177,18 +227,6 @@ class _Attempt:
         on as another account that was connected meanwhile."""
         credential = self._claim.state.get("credential") or ""
         return credential.removeprefix(LINK) if credential.startswith(LINK) else None
-
-    def _mark_calling(self) -> bool:
-        until = self._in(self._deadline.check("Preparing the step") + DEADLINE_MARGIN_S)
-        marked = self._parts.ledger.calling(
-            self._claim, effect=self._effect, until=until, credential=self._credentials.name
-        )
-        if marked is None:
-            return False
-        self._claim = marked
-        self.called = True
-        crashpoints.visit(BEFORE_CALL)
-        return True
 
     def _call(self, module: AnyModule, inputs: Any) -> Any:
         try:
@@ -244,6 +282,7 @@ class _Attempt:
         waiting_for: str | None = None,
         throttle: tuple[str, datetime] | None = None,
         credential: str | None = None,
+        throttles_lane: bool = False,
         counts: bool = False,
     ) -> Outcome:
         return Outcome(
@@ -255,6 +294,7 @@ class _Attempt:
             waiting_for=waiting_for,
             throttle=throttle,
             credential=credential or self._credentials.name,
+            throttles_lane=throttles_lane,
             fingerprint=self._fingerprint,
             started_at=self._started_at,
             finished_at=self._now(),

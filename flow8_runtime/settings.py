@@ -32,6 +32,7 @@ class WorkerSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     processes: int | None = Field(None, ge=1, le=256, description="Pool processes; one a core by default.")
+    threads: int = Field(64, ge=1, le=512, description="Steps that one process has in flight at most.")
     budget_s: float = Field(0.3, gt=0, le=10, description="How long one wake-up drains before others get a turn.")
     lease_s: float = Field(30.0, ge=1, le=600, description="How long a claim holds without being renewed.")
     sweep_s: float = Field(1.5, gt=0, le=60, description="Pause between two sweeps of a deployment.")

@@ -107,7 +107,7 @@ class Sweep:
 
     def _adopt_orphans(self, report: SweepReport, now: datetime) -> None:
         """(5)"""
-        headless = {"queue": None, "rank": None, "due_at": None, "until": None}
+        headless = {"queue": None, "lane": None, "rank": None, "due_at": None, "until": None}
         plays = self._readable(self._store.find(PLAYS, headless, limit=BATCH))
         changes = [self._changed(play, lambda play, flow: transitions.recompute(play, flow, now=now)) for play in plays]
         report.orphans = self._count(changes)

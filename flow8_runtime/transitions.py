@@ -137,13 +137,18 @@ def renew(play: Play, flow: Flow, name: str, n: int, *, until: datetime) -> Play
     return headed(new, flow)
 
 
-def give_back(play: Play, flow: Flow, name: str, n: int, *, now: datetime) -> Play:
-    """Return a claim that will not be used, as a worker does that is told to stop."""
+def give_back(play: Play, flow: Flow, name: str, n: int, *, now: datetime, uncalled: bool = False) -> Play:
+    """Return a claim that will not be used. `uncalled`: even where it is marked, for its holder knows that the mark was
+    followed by no call; but a mark that a cancellation has named stays until its end is told."""
     step = play["steps"][name]
-    if step["status"] != "claimed" or step["n"] != n:
+    status = step["status"]
+    marked = status == "calling" and uncalled and "cancelled_at" not in play
+    if not (status == "claimed" or marked) or step["n"] != n:
         raise Stale
     new, state = _change(play, name)
-    drop(state, "owner", "until")
+    drop(state, "owner", "until", "effect")
+    if marked:
+        state["open"] = [other for other in state["open"] if other != n]
     state.update(status="queued", due_at=inherited(play, now))
     return headed(new, flow)
 

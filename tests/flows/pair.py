@@ -27,7 +27,8 @@ STEPS = FETCH, UPLOAD, SLACK, CALENDAR = tuple(step["name"] for step in INVOICE[
 STEP_POINTS = (engine.CLAIMED, runner.BEFORE_CALL, runner.AFTER_CALL, engine.BEFORE_LANDING, engine.LANDED)
 REFRESH_POINTS = (refresh.CLAIMED, refresh.SENT, refresh.RECEIVED, refresh.KEPT, refresh.STORED)
 
-_MARKED = {runner.BEFORE_CALL, runner.AFTER_CALL, engine.BEFORE_LANDING}  # `calling`, with no outcome in the ledger
+# `calling`, with no outcome in the ledger: a step that waits for nothing is marked together with its claim
+_MARKED = {engine.CLAIMED, runner.BEFORE_CALL, runner.AFTER_CALL, engine.BEFORE_LANDING}
 _UNHEARD = {runner.AFTER_CALL, engine.BEFORE_LANDING}  # and the vendor has done it
 
 
@@ -49,8 +50,8 @@ class Row:
 
     @property
     def doubtful(self) -> bool:
-        """A ONCE step that was `calling`: nobody but the vendor knows."""
-        return self.step == SLACK and self.point in _MARKED
+        """A ONCE step that was `calling`: nobody but the vendor knows. What is landed lets the next one be marked."""
+        return (self.step == SLACK and self.point in _MARKED) or (self.step == UPLOAD and self.point == engine.LANDED)
 
     @property
     def happened(self) -> bool:

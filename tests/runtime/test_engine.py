@@ -30,6 +30,9 @@ class Scripted:
         self.behaviour = behaviour
         self.ran: list[str] = []
 
+    def prepare(self, claim: Claim) -> None:
+        return None
+
     def run(self, claim: Claim) -> Outcome | None:
         self.ran.append(claim.step)
         return self.behaviour(claim)
@@ -77,6 +80,12 @@ def engine_of(ledger: Ledger, owner: Owner, runner: Scripted, **more: object) ->
     )
 
 
+def drained(engine: Engine) -> None:
+    """Drain, and wait for the threads' ends."""
+    engine.drain()
+    engine.close()
+
+
 def leased(watched: Watched) -> list[str]:
     plays = watched.find(PLAYS, {"until": {"$gt": watched.now() - timedelta(days=1)}})
     return [
@@ -99,12 +108,12 @@ def test_a_landing_that_brings_two_claims_drops_none(ledger: Ledger, watched: Wa
     def behaviour(claim: Claim) -> Outcome | None:
         marked = call(ledger, claim)
         if claim.step == "a":
-            watched.before_batch = lambda: ledger.land([outcome(second)], owner="another", take_next=False)
+            watched.before_batch = lambda: Ledger(watched).land([outcome(second)], owner="another", take_next=False)
         assert marked is not None
         return outcome(marked)
 
     runner = Scripted(behaviour)
-    engine_of(ledger, owner, runner).drain()
+    drained(engine_of(ledger, owner, runner))
 
     assert sorted(runner.ran) == ["a", "after", "elsewhere"]
     assert leased(watched) == []
@@ -116,7 +125,7 @@ def test_a_play_whose_definition_is_gone_stops_nobody_else(ledger: Ledger, watch
     submit(ledger, sequence("other"))
 
     runner = Scripted(outcome)
-    engine_of(ledger, owner, runner).drain()
+    drained(engine_of(ledger, owner, runner))
 
     assert runner.ran == ["other"]
     assert not ledger.due()
@@ -158,6 +167,6 @@ def test_a_call_that_hangs_long_after_its_deadline_loses_its_lease(
         return outcome(claim)
 
     engine = engine_of(ledger, owner, Scripted(behaviour), clock=clock)
-    engine.drain()
+    drained(engine)
 
     assert seen == [True, True, False]

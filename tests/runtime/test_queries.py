@@ -139,7 +139,6 @@ def a_little_of_everything(process: WorkerProcess, lab: Lab) -> None:
     ledger.list(company_id=company, before=platform.store.now())
     ledger.attempts(first, company_id=company)
     ledger.release(str(link.id), company_id=company)
-    ledger.next_due_at()
     audit = platform.audit(company)
     audit.query(Selection(), before_seq=5)
     audit.count()

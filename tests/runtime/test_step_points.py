@@ -16,6 +16,7 @@ from flow8_runtime.broker import Broker
 from flow8_runtime.definition import Flow
 from flow8_runtime.platform import Foundation
 from flow8_runtime.process import WorkerProcess
+from tests.processes import until
 
 POINTS = (engine.CLAIMED, runner.BEFORE_CALL, runner.AFTER_CALL, engine.BEFORE_LANDING, engine.LANDED)
 
@@ -43,14 +44,19 @@ def test_a_failure_at_a_point_of_a_step_costs_an_attempt_and_no_step(
 
     crashpoints.arm(f"{point}:raise")
     try:
-        with pytest.raises(crashpoints.CrashPointReached):
-            failing.drain()
+        with pytest.raises(crashpoints.CrashPointReached):  # told by a drain that sees the thread's end
+            until(lambda: failing.drain() or False, "the crash")
     finally:
         crashpoints.arm("")
         failing.close()
     next_one = started(tmp_path, lab, redis_url)
     next_one.sweep()
-    next_one.drain()
+
+    def over() -> bool:
+        next_one.drain()
+        return next_one.platform.ledger.get(play_id, company_id=company)["status"] == "DONE"
+
+    until(over, "the end of the play")
     play = next_one.platform.ledger.get(play_id, company_id=company)
     next_one.close()
 

@@ -11,7 +11,7 @@ import pytest
 from flow8_modules.effect import Effect
 from flow8_runtime import documents, heads, transitions
 from flow8_runtime.states import GRACE, LIVE_LIMIT, LOST_LIMIT, PARK_MAX, RANKS, Result, Stale
-from tests.runtime.kit import COMPANY, DOWN, LEASE, PLAY, START, Machine, flow_of, parallel, sequence, step
+from tests.runtime.kit import COMPANY, DOWN, LEASE, PLAY, START, USER, Machine, flow_of, parallel, sequence, step
 
 REPEATABLE = [Effect.READ, Effect.REPEATABLE, Effect.KEYED]
 
@@ -390,6 +390,25 @@ def test_a_call_that_has_begun_cannot_be_given_back() -> None:
         transitions.give_back(machine.play, machine.flow, "a", n, now=machine.now)
 
 
+def test_a_mark_that_its_holder_knows_to_be_followed_by_no_call_is_taken_back_with_its_claim() -> None:
+    machine = Machine(sequence("a"))
+    n = machine.begin("a")
+
+    machine.play = transitions.give_back(machine.play, machine.flow, "a", n, now=machine.now, uncalled=True)
+
+    assert machine.status("a") == "queued"
+    assert transitions.open_calls(machine.play) == []
+
+
+def test_a_mark_that_a_cancellation_has_named_is_not_taken_back() -> None:
+    machine = Machine(sequence("a"))
+    n = machine.begin("a")
+    machine.cancel()
+
+    with pytest.raises(Stale):
+        transitions.give_back(machine.play, machine.flow, "a", n, now=machine.now, uncalled=True)
+
+
 # ---- Parking
 
 
@@ -539,7 +558,7 @@ def test_the_heads_show_the_earliest_of_what_is_due_and_what_is_leased() -> None
     assert shown["due_at"] == START
     assert shown["until"] == START + LEASE
     assert shown["owners"] == ["w1", "w2"]
-    assert shown["lane"] == f"{COMPANY}:slack-message"
+    assert shown["lane"] == f"{COMPANY}:{USER}:slack-message"
 
 
 def test_the_lane_is_the_credential_once_it_is_known() -> None:

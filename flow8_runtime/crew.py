@@ -1,0 +1,157 @@
+"""The caller threads of a process: as many as it takes to keep one of them busy with something else than waiting.
+
+Where vendors answer at once, one thread does all; more would only cost the interpreter's lock. Where they are slow,
+every thread stands in a call before long, and another one is taken on: up to `most`. Threads outlive the wake-up that
+they were taken on for, so that one slow call idles none of its neighbours.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from flow8_core.clock import Clock
+
+STUCK_S = 0.003  # everybody has been in a call for so long: take on others
+LOOK_S = 0.002  # how often that is looked at
+CROWDED = 2  # threads that are not in a call, above which one of them takes nothing new
+IDLE_S = 10.0  # after which a thread that has had nothing to do ends
+
+Shift = Callable[[], bool]
+
+
+class Crew:
+    """Runs `shift` in its threads: each call of it works until there is nothing left for it to take, and says whether
+    it was let go (`may_leave`)."""
+
+    def __init__(self, shift: Shift, *, most: int, clock: Clock) -> None:
+        self._shift = shift
+        self._most = most
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._threads: set[threading.Thread] = set()
+        self._idle = 0
+        self._wanted = 0  # of the idle ones, how many are to begin a shift
+        self._at_work = 0  # in a shift, or about to begin one
+        self._calling = 0  # of those, how many wait for a vendor
+        self._last_call = 0.0
+        self._dry = False
+        self._over = False
+        self._failure: BaseException | None = None
+
+    def begin(self) -> None:
+        """There may be something to do: see that somebody looks who is not in a call."""
+        with self._changed:
+            self._dry = False
+            if self._at_work <= self._calling:
+                self._take_on(1)
+
+    def watch(self, until: float, stopping: Callable[[], bool]) -> None:
+        """Take on more threads as calls take their time, until this moment (monotonic seconds), or until nothing is
+        left to take. Raises what ended a thread."""
+        with self._changed:
+            while self._failure is None and not self._quiet and self._clock.monotonic() < until and not stopping():
+                if self._stuck:
+                    self._take_on(max(1, self._at_work))
+                self._changed.wait(LOOK_S)
+            failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def dry(self) -> None:
+        """Told by a thread that found nothing to take."""
+        with self._changed:
+            self._dry = True
+
+    @property
+    def is_dry(self) -> bool:
+        """Whether whoever looked last found nothing to take."""
+        return self._dry
+
+    def may_leave(self) -> bool:
+        """Whether a thread need not take anything new, for enough others are at work. It counts as gone if so, unless
+        it comes `back`."""
+        with self._changed:
+            if self._at_work - self._calling <= CROWDED:
+                return False
+            self._at_work -= 1
+            return True
+
+    def back(self) -> None:
+        """A thread that might have left has found something to do after all."""
+        with self._changed:
+            self._at_work += 1
+
+    @contextmanager
+    def calling(self) -> Iterator[None]:
+        """Around what may wait for a vendor."""
+        with self._changed:
+            self._calling += 1
+            self._last_call = self._clock.monotonic()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._calling -= 1
+
+    def end(self, *, within_s: float | None = None) -> None:
+        """Take on nobody any more, and wait for those who are at work."""
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+            threads = list(self._threads)
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join(within_s)
+
+    @property
+    def _quiet(self) -> bool:
+        """Nobody is at work, or somebody found nothing and all others are in calls."""
+        return self._at_work <= 0 or (self._dry and self._at_work <= self._calling)
+
+    @property
+    def _stuck(self) -> bool:
+        everybody = self._at_work <= self._calling
+        return everybody and not self._dry and self._clock.monotonic() - self._last_call > STUCK_S
+
+    def _take_on(self, count: int) -> None:
+        for _ in range(min(count, self._most - self._at_work)):
+            if self._over:
+                return
+            self._at_work += 1
+            if self._idle > self._wanted:
+                self._wanted += 1
+                self._changed.notify_all()
+                continue
+            thread = threading.Thread(target=self._live, name="flow8-caller", daemon=True)
+            self._threads.add(thread)
+            thread.start()
+
+    def _live(self) -> None:
+        """A thread's life: shift after shift, with pauses. A shift says whether it `may_leave` before its end."""
+        try:
+            while True:
+                left = self._shift()
+                if not self._rested(left=left):
+                    return
+        except BaseException as error:  # noqa: BLE001  # told to whoever watches
+            with self._changed:
+                self._at_work -= 1
+                self._failure = error
+                self._threads.discard(threading.current_thread())
+                self._changed.notify_all()
+
+    def _rested(self, *, left: bool) -> bool:
+        """Wait to be wanted; False where the thread is to end."""
+        with self._changed:
+            self._at_work -= not left
+            self._idle += 1
+            self._changed.notify_all()  # whoever watches may be done
+            self._changed.wait_for(lambda: self._wanted > 0 or self._over, IDLE_S)
+            self._idle -= 1
+            if self._wanted > 0:
+                self._wanted -= 1
+                return True
+            self._threads.discard(threading.current_thread())
+            return False
