@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -234,3 +235,29 @@ def run_all(ledger: Ledger, *, owner: str = "w1", most: int = 1000, queues: Sequ
         landing = ledger.land([outcome(marked)], owner=owner, take_next=more, claim=int(more), queues=queues)
         claims = landing.next or landing.claims
     return ran
+
+
+def in_threads(count: int, work: Callable[[str], None]) -> None:
+    """Work in so many threads at once, each with a name of its own; what one raises fails the test."""
+    failures: list[BaseException] = []
+
+    def guarded(name: str) -> None:
+        try:
+            work(name)
+        except BaseException as error:  # noqa: BLE001
+            failures.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(str(index),)) for index in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures
+
+
+def lose(ledger: Ledger, claim: Claim) -> None:
+    """Its lease ends unheard."""
+    flow = ledger.flow(claim.play["definition"])
+    ledger.plays.change(
+        claim.play, lambda play: transitions.lease_end(play, flow, claim.step, now=ledger.now(), dead=True)
+    )

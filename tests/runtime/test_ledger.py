@@ -1,15 +1,12 @@
-"""The ledger on both stores: submitting, claiming, landing, asking, and all of it under a storm."""
+"""The ledger on both stores: submitting, claiming, landing, asking."""
 
 from __future__ import annotations
 
 import json
-import random
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from bson import ObjectId
@@ -17,20 +14,20 @@ from bson import ObjectId
 from flow8_core.errors import Conflict, InternalError, NotFound, StoreUnavailable, ValidationFailed
 from flow8_core.store import Store
 from flow8_modules.effect import Effect
-from flow8_runtime import transitions
 from flow8_runtime.claims import Claim
 from flow8_runtime.definition import Flow
 from flow8_runtime.documents import FLOWS, PLAYS, STEP_RUNS
 from flow8_runtime.expressions import resolve
 from flow8_runtime.ledger import Ledger
 from flow8_runtime.states import INLINE_LIMIT, INLINE_TOTAL
-from flow8_runtime.sweep import Sweep
 from tests.runtime.kit import (
     COMPANY,
     USER,
     Watched,
     call,
     flow_of,
+    in_threads,
+    lose,
     open_ledger,
     outcome,
     parallel,
@@ -225,7 +222,7 @@ def test_many_claimers_at_once_take_every_step_exactly_once(ledger: Ledger, stor
         while claims := mine.claim(3, owner=owner):
             taken.extend((claim.play_id, claim.step) for claim in claims)
 
-    _in_threads(claimers, work)
+    in_threads(claimers, work)
     work("w1")  # what everybody lost the last race for
 
     assert Counter(taken) == {(play, name): 1 for play in plays for name in ("a", "b")}
@@ -235,7 +232,7 @@ def test_a_step_that_was_lost_is_claimed_alone(ledger: Ledger, watched: Watched)
     submit(ledger, sequence("poison"))
     poison = claim_one(ledger)
     watched.advance(60)
-    _lose(ledger, poison)
+    lose(ledger, poison)
     submit(ledger, sequence("innocent"))
 
     claims = ledger.claim(5, owner="w1")
@@ -299,7 +296,7 @@ def test_a_claim_that_was_lost_may_not_be_called(ledger: Ledger, watched: Watche
     submit(ledger, sequence("a"))
     claim = claim_one(ledger)
     watched.advance(60)
-    _lose(ledger, claim)
+    lose(ledger, claim)
     claim_one(ledger, "w2")
 
     assert call(ledger, claim) is None
@@ -384,7 +381,7 @@ def test_many_threads_that_land_in_one_play_lose_nothing(ledger: Ledger, store: 
         for claim in claims[int(owner) :: 6]:
             following.extend(mine.land([outcome(claim)], owner=owner).next)
 
-    _in_threads(6, work)
+    in_threads(6, work)
 
     assert [claim.step for claim in following] == ["end"]
     assert set(statuses(ledger, play_id).values()) == {"done", "claimed"}
@@ -420,7 +417,7 @@ def test_an_outcome_that_comes_too_late_leaves_its_row_and_nothing_else(ledger: 
     play_id = submit(ledger, sequence("a"))
     late = claim_one(ledger)
     watched.advance(60)
-    _lose(ledger, late)
+    lose(ledger, late)
     claim_one(ledger, "w2")
     before = ledger.get(play_id, company_id=COMPANY)
 
@@ -625,101 +622,7 @@ def test_outputs_and_arguments_are_json_for_every_other_reader(ledger: Ledger) -
     assert (json.loads(play["args"]), json.loads(play["steps"]["a"]["output"])) == ({"x": "é"}, {"step": "a"})
 
 
-# ---- Everything at once
-
-
-class Storm:
-    """Workers that die at every point, sweeps that clean up after them, and a count of every call."""
-
-    EFFECTS: ClassVar = {"a": Effect.ONCE, "b": Effect.KEYED, "c": Effect.ONCE}
-
-    def __init__(self, ledger: Ledger, store: Store, plays: list[ObjectId]) -> None:
-        self.ledger = ledger
-        self.store = store
-        self.plays = plays
-        self.calls: Counter[tuple[ObjectId, str]] = Counter()
-        self.dead: set[str] = set()
-        self.over = threading.Event()
-        self.orphans = 0
-
-    def work(self, name: str) -> None:
-        rng = random.Random(name)
-        mine = Ledger(self.store, rng=rng)
-        generation = 0
-        while not self.over.is_set():
-            owner = f"{name}.{generation}"
-            claims = mine.claim(2, owner=owner)
-            while claims and owner not in self.dead:
-                following = self._run(mine, claims.pop(0), owner, rng)
-                claims += following
-            generation += owner in self.dead
-            if not claims:
-                self.over.wait(0.001)
-
-    def _run(self, mine: Ledger, claim: Claim, owner: str, rng: random.Random) -> list[Claim]:
-        marked = None if self._dies(owner, rng) else call(mine, claim, effect=self.EFFECTS[claim.step])
-        if marked is None or self._dies(owner, rng):
-            return []
-        self.calls[marked.play_id, marked.step] += 1
-        if self._dies(owner, rng):
-            return []
-        landing = mine.land([outcome(marked)], owner=owner, claim=1)
-        return landing.next + landing.claims
-
-    def _dies(self, owner: str, rng: random.Random) -> bool:
-        if rng.random() < 0.04:
-            self.dead.add(owner)
-        return owner in self.dead
-
-    def sweep(self) -> None:
-        mine = Ledger(self.store)
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            self.orphans += Sweep(mine, self.store, dead=lambda owner: owner in self.dead).run().orphans
-            if all(mine.get(play, company_id=COMPANY)["status"] in ("DONE", "FAIL") for play in self.plays):
-                break
-        self.over.set()
-
-
-def test_a_storm_of_dying_workers_loses_no_step_and_calls_no_once_step_twice(ledger: Ledger, store: Store) -> None:
-    storm = Storm(ledger, store, [submit(ledger, sequence("a", "b", "c")) for _ in range(30)])
-
-    _in_threads(6, lambda name: storm.sweep() if name in "01" else storm.work(name))
-
-    assert storm.orphans == 0
-    for play_id in storm.plays:
-        play = ledger.get(play_id, company_id=COMPANY)
-        ended = statuses(ledger, play_id)
-        assert play["status"] == ("DONE" if set(ended.values()) == {"done"} else "FAIL")
-        assert set(ended.values()) <= {"done", "outcome_unknown", "dead_letter", "skipped"}
-        for name, status in ended.items():
-            assert storm.calls[play_id, name] >= (status == "done")
-            assert storm.calls[play_id, name] <= 1 or storm.EFFECTS[name] is Effect.KEYED
-
-
-def _lose(ledger: Ledger, claim: Claim) -> None:
-    """Its lease ends unheard."""
-    flow = ledger.flow(claim.play["definition"])
-    ledger.plays.change(
-        claim.play, lambda play: transitions.lease_end(play, flow, claim.step, now=ledger.now(), dead=True)
-    )
-
-
-def _in_threads(count: int, work: Callable[[str], None]) -> None:
-    failures: list[BaseException] = []
-
-    def guarded(name: str) -> None:
-        try:
-            work(name)
-        except BaseException as error:  # noqa: BLE001
-            failures.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(str(index),)) for index in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures, failures
+# ---- Priorities
 
 
 def test_what_is_urgent_is_claimed_first_and_what_is_not_waits_for_all_else(ledger: Ledger) -> None:

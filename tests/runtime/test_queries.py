@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bson import ObjectId
 
 from credentials.audit import Selection
 from credentials.kdf import generate
@@ -22,8 +23,10 @@ from flow8_runtime import platform as platforms
 from flow8_runtime.app import make_app
 from flow8_runtime.broker import Broker
 from flow8_runtime.definition import Flow
+from flow8_runtime.documents import PLAYS
 from flow8_runtime.platform import Foundation
 from flow8_runtime.process import WorkerProcess
+from tests.processes import until
 
 Query = tuple[str, Filter, Sort]
 
@@ -105,6 +108,17 @@ def process(
     process.close()
 
 
+def drained(process: WorkerProcess, play_id: ObjectId, status: str) -> None:
+    """Drain until the play has this status and nothing of it is in flight."""
+
+    def over() -> bool:
+        process.drain()
+        play = process.platform.store.get(PLAYS, play_id)
+        return play is not None and play["status"] == status and "until" not in play
+
+    until(over, f"a play that is {status}")
+
+
 def a_little_of_everything(process: WorkerProcess, lab: Lab) -> None:
     """Connects, stores, runs, fails, refreshes, sweeps, lists."""
     platform = process.platform
@@ -125,13 +139,13 @@ def a_little_of_everything(process: WorkerProcess, lab: Lab) -> None:
     ledger = platform.ledger
     first = ledger.submit(Flow.parse({"name": "two", "steps": [STEP, {**STEP, "name": "again"}]}), {},
                           company_id=company, user_id=user)  # fmt: skip
-    process.drain()
+    drained(process, first, "DONE")
     platform.store.update(
         "db_links", {"_id": link.id, "company_id": company}, {"$set": {"refresh_at": platform.store.now()}}
     )
     lab.fault("slack", "rate_limited", "chat.postMessage", retry_after=600)
     second = ledger.submit(Flow.parse({"name": "one", "steps": [STEP]}), {}, company_id=company, user_id=user)
-    process.drain()
+    drained(process, second, "RUN")
     ledger.make_due(f"{second}:post", company_id=company)
     process.sweep()
     ledger.cancel(second, company_id=company)
