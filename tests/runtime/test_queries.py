@@ -31,7 +31,7 @@ from tests.processes import until
 Query = tuple[str, Filter, Sort]
 
 # They are read whole, and are never more than a few: keys, and at the first start alone a sample of what is sealed.
-READ_WHOLE = {"keyring", "db_links", "component_configs"}
+READ_WHOLE = {"keyring", "db_links", "component_configs", "oauth_states", "outbox"}
 
 STEP = {"name": "post", "module_ref": "slack-message", "input_mapping": {"channel": "#notifications", "message": "x"}}
 
