@@ -116,21 +116,21 @@ class Deployment:
         assert done.returncode == exit_code, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return json.loads(done.stdout)
 
-    def start_worker(self, *, crash_at: str = "", processes_: int = 1) -> Worker:
+    def start_worker(self, *, crash_at: str = "", processes_: int = 1, threads: int = 64) -> Worker:
         """A worker; it is listening when this returns."""
-        (worker,) = self.start_workers(1, crash_at=crash_at, processes_=processes_)
+        (worker,) = self.start_workers(1, crash_at=crash_at, processes_=processes_, threads=threads)
         return worker
 
-    def start_workers(self, count: int, *, crash_at: str = "", processes_: int = 1) -> list[Worker]:
+    def start_workers(self, count: int, *, crash_at: str = "", processes_: int = 1, threads: int = 64) -> list[Worker]:
         """Several at once."""
-        started = [self._launch(crash_at, processes_) for _ in range(count)]
+        started = [self._launch(crash_at, processes_, threads) for _ in range(count)]
         for worker in started:
             processes.until(lambda worker=worker: self._ready(worker), f"a ready worker ({worker.log})")
         return started
 
-    def _launch(self, crash_at: str, processes_: int) -> Worker:
+    def _launch(self, crash_at: str, processes_: int, threads: int) -> Worker:
         log = self.folder / f"worker-{len(self.workers)}.log"
-        environ = {**self.environ, "FLOW8_CRASH_AT": crash_at}
+        environ = {**self.environ, "FLOW8_CRASH_AT": crash_at, "FLOW8_WORKER__THREADS": str(threads)}
         argv = [sys.executable, "-m", "flow8_cli.main", "worker", "--processes", str(processes_)]
         with log.open("ab") as sink:
             process = subprocess.Popen(

@@ -99,7 +99,7 @@ class Pair:
     def kill_a_at(self, row: Row) -> ObjectId:
         """Start A, let it run the flow up to the point, and kill its parent and children there; the play's id."""
         with self._b_held():
-            a = self.deployment.start_worker(crash_at=f"{row.point}:{row.visit}:stop")
+            a = self.deployment.start_worker(crash_at=f"{row.point}:{row.visit}:stop", threads=1)
             play_id = self.submit_for(row)
             until(a.stopped, f"worker A at {row} ({a.log})")
             a.kill()
@@ -109,7 +109,7 @@ class Pair:
     def a_loses_its_child_at(self, row: Row) -> Iterator[ObjectId]:
         """Start A, whose one pool process kills itself at the point; its parent must be there to the end."""
         with self._b_held():
-            a = self.deployment.start_worker(crash_at=f"{row.point}:{row.visit}:kill")
+            a = self.deployment.start_worker(crash_at=f"{row.point}:{row.visit}:kill", threads=1)
             (child,) = a.children()
             play_id = self.submit_for(row)
             until(lambda: not alive(child), f"the end of a process at {row} ({a.log})")

@@ -38,7 +38,7 @@ def test_a_call_that_lasts_is_finished_and_what_has_not_begun_is_left_to_the_nex
 ) -> None:
     deployment.connect("slack")
     deployment.lab.fault("slack", "delay", "chat.postMessage", answer_delay_ms=1500)
-    worker = deployment.start_worker()
+    worker = deployment.start_worker(threads=1)
     plays = [deployment.submit(FLOW) for _ in range(5)]
     until(lambda: calls(deployment) == 1, "a call in flight")
 
