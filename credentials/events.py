@@ -149,10 +149,13 @@ class Announcer:
     def _expiring(self, deadline: Deadline) -> int:
         """Once an hour, in pages, all links whose end is near."""
         now = self._store.now()
+        known = self._store.get(CURSORS, CURSOR)
+        if known is not None and known["next_at"] > now:
+            return 0
         turn = self._store.update(
             CURSORS, {"_id": CURSOR, "next_at": {"$lte": now}}, {"$set": {"next_at": now + timedelta(seconds=LOOK_S)}}
         )
-        if turn is None and self._store.get(CURSORS, CURSOR) is None:
+        if known is None:
             fresh = {"$setOnInsert": {"next_at": now + timedelta(seconds=LOOK_S)}}
             turn = self._store.update(CURSORS, {"_id": CURSOR}, fresh, upsert=True)
         if turn is None:

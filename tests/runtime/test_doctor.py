@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 import yaml
+from bson import ObjectId
 
-from credentials import kdf
+from credentials import kdf, outbox
 from flow8_api.app import make_app
 from flow8_api.server import listen, make_server
 from flow8_runtime import doctor, doctor_host
@@ -164,6 +165,18 @@ def test_a_broker_that_answers_is_well_and_its_messages_want_a_key(patient: Pati
 
     assert "answers" in patient.told("broker", "ok")
     assert "FLOW8_MESSAGE_KEY" in patient.told("messages", "warning")
+
+
+def test_what_the_outbox_has_given_up_is_worth_a_warning(patient: Patient) -> None:
+    patient.used()
+    with chdir(patient.folder):
+        platform = patient.platform()
+        named = {"company_id": ObjectId(), "kind": "event", "lane": "event"}
+        outbox.put(platform.store, ObjectId(), **named)
+        platform.store.update(outbox.COLLECTION, named, {"$set": {"ended": outbox.DEAD}})
+        platform.close()
+
+    assert "1 events or revocations were given up" in patient.told("outbox", "warning")
 
 
 def test_a_store_that_is_down_fails_and_the_rest_is_looked_at_all_the_same(patient: Patient) -> None:
