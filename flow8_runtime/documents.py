@@ -9,7 +9,7 @@ canonical JSON.
     status NEW|RUN|DONE|FAIL, created_at, started_at?, completed_at?, cancelled_at?, group (index of the current one),
     inlined (characters of output that lie in the play)
     steps {name: {status, n?, landed?, owner?, until?, due_at?, parked_at?, waiting_for?, credential?, effect?, open?,
-                  lost?, retries?, parks?, output? | output_ref?, error?, started_at?, finished_at?}}
+                  lost?, retries?, parks?, cancelled_at?, output? | output_ref?, error?, started_at?, finished_at?}}
     rev, write_id                                  compare-and-set, and settling a write whose answer was lost
     due_at? until? queue? lane? rank? waiting_for? rotate_at? owners?         heads, recomputed at each write
     (a play that is over keeps `queue: ""` of them; one that waits for several links names them all in `waiting_for`)

@@ -274,6 +274,17 @@ class Ledger:
         names = {name: None for name, _ in transitions.open_calls(final)}
         return Cancellation(final, tuple(documents.step_run_id(play_id, name) for name in names))
 
+    def cancel_step(self, play_id: ObjectId, step: str, *, company_id: ObjectId) -> Cancellation:
+        """Stop one step of a play if it has not called yet; a second time is harmless. `open` names it where it has.
+        Raises `NotFound`."""
+        play = self.get(play_id, company_id=company_id)
+        flow, now = self.flow(play["definition"]), self.now()
+        flow.step(step)
+        cancelled = self.plays.change(play, lambda play: transitions.cancel_step(play, flow, step, now=now))
+        final = cancelled or self.get(play_id, company_id=company_id)
+        called = any(name == step for name, _ in transitions.open_calls(final))
+        return Cancellation(final, (documents.step_run_id(play_id, step),) if called else ())
+
     def make_due(self, step_run_id: str, *, company_id: ObjectId | None = None) -> bool:
         """Let one queued or parked step become due now. True where it is due then."""
         named = documents.parse_step_run_id(step_run_id)

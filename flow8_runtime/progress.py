@@ -35,14 +35,26 @@ def gone_on(play: Play, flow: Flow, name: str, now: datetime) -> Play:
         state["status"] = "skipped"
     elif status in BROKEN and on_error == "fail":
         _skip_the_rest(play, now)
+    elif status == "cancelled" and on_error == "fail" and "cancelled_at" not in play:
+        _skip_after(play, flow, name, now)
     return settled(play, flow, now)
 
 
 def _skip_the_rest(play: Play, now: datetime) -> None:
     """`play["steps"]` is this transition's own copy."""
-    for name, step in play["steps"].items():
-        if step["status"] == "waiting":
-            play["steps"][name] = {"status": "skipped", "finished_at": now}
+    _skip(play, [name for name, step in play["steps"].items() if step["status"] == "waiting"], now)
+
+
+def _skip_after(play: Play, flow: Flow, name: str, now: datetime) -> None:
+    """As `_skip_the_rest`, but of later groups alone: a step can be cancelled long before its turn."""
+    order = flow.by_name[name].order
+    waiting = [name for name, step in play["steps"].items() if step["status"] == "waiting"]
+    _skip(play, [name for name in waiting if flow.by_name[name].order > order], now)
+
+
+def _skip(play: Play, names: list[str], now: datetime) -> None:
+    for name in names:
+        play["steps"][name] = {"status": "skipped", "finished_at": now}
 
 
 def settled(play: Play, flow: Flow, now: datetime) -> Play:

@@ -93,7 +93,7 @@ def land(play: Play, flow: Flow, name: str, n: int, result: Result, *, now: date
     if result.credential is not None:
         state["credential"] = result.credential
     if result.status == "parked":
-        _park(new, state, result, now)
+        _park(new, name, result, now)
     else:
         end(state, result.status, now, error=result.error)
         if result.output is not None:
@@ -118,8 +118,9 @@ def lease_end(play: Play, flow: Flow, name: str, *, now: datetime, dead: bool = 
     drop(state, "owner", "until", "effect")
     if gives_up:
         end(state, "outcome_unknown", now, error=_error(OutcomeUnknown, UNHEARD, name))
-    elif "cancelled_at" in play:
-        end(state, "cancelled", now, error=_error(Cancelled, CANCELLED, name))
+    elif is_cancelled(play, name):
+        why = CANCELLED if "cancelled_at" in play else STEP_CANCELLED
+        end(state, "cancelled", now, error=_error(Cancelled, why, name))
     elif lost >= LOST_LIMIT:
         end(state, "dead_letter", now, error=_error(DeadLetter, LOST, name))
     else:
@@ -222,6 +223,28 @@ def cancel(play: Play, flow: Flow, *, now: datetime) -> Play:
     return settled(new, flow, now)
 
 
+def cancel_step(play: Play, flow: Flow, name: str, *, now: datetime) -> Play:
+    """Cancel one step that has not called yet; one that is calling may still take effect, and is not called again.
+
+    For its play it is as if it had failed: under `on_error: fail` what comes later is skipped.
+    """
+    step = play["steps"][name]
+    if play["status"] not in LIVE_PLAYS or step["status"] in TERMINAL or is_cancelled(play, name):
+        raise Stale
+    new, state = _change(play, name)
+    state["cancelled_at"] = now
+    if step["status"] == "calling":
+        return headed(new, flow)
+    drop(state, "owner", "until", "due_at", "waiting_for")
+    end(state, "cancelled", now, error=_error(Cancelled, STEP_CANCELLED, name))
+    return gone_on(new, flow, name, now)
+
+
+def is_cancelled(play: Play, name: str) -> bool:
+    """Whether this step may not be called any more: its play was cancelled, or it was itself."""
+    return "cancelled_at" in play or "cancelled_at" in play["steps"][name]
+
+
 def recompute(play: Play, flow: Flow, *, now: datetime) -> Play:
     """The heads and the way on worked out anew: for a play that has no head although it is not over."""
     if play["status"] not in LIVE_PLAYS:
@@ -255,6 +278,7 @@ UNHEARD = (
 )
 LOST = f"The step was started {LOST_LIMIT} times and never heard of again; look at the worker's log for what ends it."
 PARKED_OUT = f"The step was parked for {PARK_MAX // timedelta(hours=1)} hours. What it waited for last: "
+STEP_CANCELLED = "The step was cancelled before it called its service."
 CANCELLED = "The play was cancelled before this step called its service."
 
 
@@ -264,8 +288,9 @@ def _may_land(step: StepState, n: int) -> bool:
     return step["status"] in LEASED or (step["status"] == "queued" and step.get("landed") != n)
 
 
-def _park(play: Play, state: StepState, result: Result, now: datetime) -> None:
-    if "cancelled_at" in play:
+def _park(play: Play, name: str, result: Result, now: datetime) -> None:
+    state = play["steps"][name]
+    if is_cancelled(play, name):
         end(state, "cancelled", now, error=result.error)
         return
     parked_out = state.setdefault("parked_at", now) + PARK_MAX

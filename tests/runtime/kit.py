@@ -108,6 +108,11 @@ class Machine:
         self.play = transitions.cancel(self.play, self.flow, now=self.now)
         return transitions.open_calls(self.play)
 
+    def cancel_step(self, name: str) -> str:
+        """Cancel one step; its status after it."""
+        self.play = transitions.cancel_step(self.play, self.flow, name, now=self.now)
+        return self.status(name)
+
     def n(self, name: str) -> int:
         return int(self.play["steps"][name].get("n", 0))
 

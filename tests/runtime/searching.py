@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from flow8_runtime import documents, transitions
 from flow8_runtime.definition import Flow
 from flow8_runtime.documents import Play, StepState
-from flow8_runtime.states import BROKEN, LEASED, SUCCEEDED, TERMINAL, Result, Stale
+from flow8_runtime.states import BROKEN, LEASED, TERMINAL, Result, Stale
 from tests.runtime.kit import DOWN, PLAY, START, identity
 
 UNTIL = START + timedelta(seconds=30)
@@ -37,6 +37,7 @@ class Rules:
     land: Callable[..., Play] = transitions.land
     lease_end: Callable[..., Play] = transitions.lease_end
     cancel: Callable[..., Play] = transitions.cancel
+    cancel_step: Callable[..., Play] = transitions.cancel_step
     acknowledged: Callable[[Play], list[Attempt]] = transitions.open_calls
     key: Callable[[Attempt], str] = lambda attempt: documents.idempotency_key(PLAY, attempt[0])
     blind_sweep: bool = False
@@ -50,6 +51,7 @@ class Budget(NamedTuple):
     failures: int = 0
     throttles: int = 0
     cancels: int = 0
+    step_cancels: int = 0
 
 
 class Worker(NamedTuple):
@@ -68,6 +70,7 @@ class World(NamedTuple):
     sent: tuple[tuple[Attempt, str], ...] = ()
     rows: frozenset[tuple[str, int, str]] = frozenset()
     acknowledged: frozenset[Attempt] | None = None
+    stopped: frozenset[tuple[str, frozenset[Attempt]]] = frozenset()  # steps, each with what the answer named
     seen_by_sweep: tuple[str, int, bool] | None = None
 
 
@@ -88,7 +91,7 @@ class State(NamedTuple):
 
 
 Frozen = tuple[Any, ...]
-STEP_FIELDS = ("status", "n", "landed", "lost", "effect", "retries", "parks", "waiting_for")
+STEP_FIELDS = ("status", "n", "landed", "lost", "effect", "retries", "parks", "waiting_for", "cancelled_at")
 
 
 class Violation(AssertionError):
@@ -191,8 +194,10 @@ class Search:
             raise Violation(f"twice: {worker.attempt} calls after {earlier}")
         if world.acknowledged is not None and worker.attempt not in world.acknowledged:
             raise Violation(f"after the cancel: {worker.attempt} calls, and the answer did not name it")
+        if any(step == name and worker.attempt not in told for step, told in world.stopped):
+            raise Violation(f"after the step's cancel: {worker.attempt} calls, and the answer did not name it")
         for group in self.flow.groups[: self._group(name)]:
-            if any(state.play["steps"][before]["status"] not in SUCCEEDED | BROKEN for before in group):
+            if any(state.play["steps"][before]["status"] not in TERMINAL for before in group):
                 raise Violation(f"out of order: {worker.attempt} calls before {group} is over")
         sent = (*world.sent, (worker.attempt, self.rules.key(worker.attempt)))
         world = world._replace(sent=tuple(sorted(sent)))
@@ -271,6 +276,8 @@ class Search:
                 yield self._write_row(_spent(state, throttles=budget.throttles - 1), index, "parked")
         if budget.cancels and state.play["status"] in ("NEW", "RUN"):
             yield self._cancel(_spent(state, cancels=budget.cancels - 1))
+        if budget.step_cancels:
+            yield from self._cancel_step(_spent(state, step_cancels=budget.step_cancels - 1))
 
     def _crash(self, state: State, after: State) -> Iterator[tuple[str, State]]:
         for index, worker in enumerate(state.workers):
@@ -290,6 +297,16 @@ class Search:
         acknowledged = frozenset(self.rules.acknowledged(play))
         world = state.world._replace(acknowledged=acknowledged)
         return f"cancel, acknowledged with {sorted(acknowledged)} open", state._replace(play=play, world=world)
+
+    def _cancel_step(self, state: State) -> Iterator[tuple[str, State]]:
+        for name in state.play["steps"]:
+            try:
+                play = self.rules.cancel_step(state.play, self.flow, name, now=LATE)
+            except Stale:
+                continue
+            told = frozenset(attempt for attempt in self.rules.acknowledged(play) if attempt[0] == name)
+            world = state.world._replace(stopped=state.world.stopped | {(name, told)})
+            yield f"cancel of {name}, acknowledged with {sorted(told)} open", state._replace(play=play, world=world)
 
     def _check(self, state: State) -> None:
         play, world = state.play, state.world

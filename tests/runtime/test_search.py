@@ -13,6 +13,7 @@ from tests.runtime.kit import flow_of, parallel, sequence, step
 from tests.runtime.searching import Budget, Rules, Search, Violation
 
 EVERYTHING = Budget(crashes=1, timeouts=1, failures=1, throttles=1, cancels=1)
+ONE_STEP = Budget(crashes=1, timeouts=1, throttles=1, step_cancels=1)
 LOSSES = Budget(crashes=1, timeouts=1)
 JOIN = parallel("a", "b", join="c")
 
@@ -29,6 +30,9 @@ JOIN = parallel("a", "b", join="c")
         (JOIN, {"a": "keyed", "b": "repeatable", "c": "keyed"}, LOSSES, 3_000),
         (sequence("a", "b", on_error="continue"), {"a": "once", "b": "once"}, EVERYTHING, 3_000),
         (parallel("a", "b", join="c", on_error="skip"), {"a": "once", "b": "read", "c": "once"}, LOSSES, 3_000),
+        (sequence("a", "b", "c"), {"a": "keyed", "b": "once", "c": "keyed"}, ONE_STEP, 10_000),
+        (sequence("a", "b", on_error="continue"), {"a": "keyed", "b": "once"}, ONE_STEP._replace(cancels=1), 10_000),
+        (JOIN, {"a": "keyed", "b": "once", "c": "once"}, ONE_STEP._replace(throttles=0), 5_000),
         (sequence("a", "b", on_unknown="retry"), {"a": "once", "b": "once"}, LOSSES, 1_000),
     ],
 )
@@ -96,6 +100,11 @@ def _acknowledged_by_status(play: Play) -> list[tuple[str, int]]:
     return [(name, step["n"]) for name, step in play["steps"].items() if step["status"] == "calling"]
 
 
+def _forgets_the_steps_cancel(play: Play, flow: Flow, name: str, *rest: Any, **more: Any) -> Play:
+    steps = {key: {k: v for k, v in step.items() if k != "cancelled_at"} for key, step in play["steps"].items()}
+    return transitions.lease_end({**play, "steps": steps}, flow, name, *rest, **more)
+
+
 @pytest.mark.parametrize(
     ("broken", "rules", "effect", "budget"),
     [
@@ -107,11 +116,13 @@ def _acknowledged_by_status(play: Play) -> list[tuple[str, int]]:
         ("not consistent", Rules(land=_late_results), "once", Budget(crashes=0, timeouts=1)),
         ("after the cancel", Rules(lease_end=_lease_end_ignores_cancel), "keyed", Budget(timeouts=1, cancels=1)),
         ("after the cancel", Rules(land=_429_ignores_cancel), "once", Budget(0, 0, throttles=1, cancels=1)),
+        ("after the step", Rules(lease_end=_forgets_the_steps_cancel), "keyed", Budget(0, timeouts=1, step_cancels=1)),
         ("after the cancel", Rules(acknowledged=_acknowledged_by_status), "keyed", Budget(0, timeouts=1, cancels=1)),
     ],
     ids=[
         "no calling mark", "once queued again", "sweep without a condition", "no fence", "n in the key",
-        "late result", "lease end ignores cancel", "429 ignores cancel", "cancel acknowledged by status",
+        "late result", "lease end ignores cancel", "429 ignores cancel", "lease end ignores step",
+        "cancel acknowledged by status",
     ],
 )  # fmt: skip
 def test_the_search_finds_what_broke(broken: str, rules: Rules, effect: str, budget: Budget) -> None:

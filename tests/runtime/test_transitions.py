@@ -673,3 +673,92 @@ def test_a_result_that_is_no_result_of_this_attempt_is_stale() -> None:
     for n in (0, 1, 7):
         with pytest.raises(Stale):
             transitions.land(machine.play, machine.flow, "a", n, Result("done"), now=machine.now)
+
+
+# ---- Cancelling one step
+
+
+@pytest.mark.parametrize("status", ["queued", "claimed", "parked"])
+def test_a_step_that_has_not_called_is_cancelled_and_what_comes_later_is_skipped(status: str) -> None:
+    machine = Machine(sequence("a", "b"))
+    if status == "claimed":
+        machine.claim("a")
+    if status == "parked":
+        machine.begin("a")
+        machine.land("a", "parked", error=DOWN, due_at=START + timedelta(hours=1), waiting_for="link:1")
+
+    assert machine.cancel_step("a") == "cancelled"
+
+    assert machine.statuses == {"a": "cancelled", "b": "skipped"}
+    assert machine.play["status"] == "FAIL"
+    assert machine.play["steps"]["a"]["error"]["code"] == "cancelled"
+    assert not {"owner", "until", "due_at", "waiting_for"} & machine.play["steps"]["a"].keys()
+
+
+def test_a_claim_that_was_cancelled_is_not_called() -> None:
+    machine = Machine(sequence("a"))
+    n = machine.claim("a")
+    machine.cancel_step("a")
+
+    with pytest.raises(Stale):
+        machine.call("a", n)
+
+
+def test_a_step_is_cancelled_before_its_turn_and_those_before_it_run() -> None:
+    machine = Machine(sequence("a", "b", "c", "d"))
+
+    machine.cancel_step("c")
+
+    assert machine.statuses == {"a": "queued", "b": "waiting", "c": "cancelled", "d": "skipped"}
+    machine.run("a")
+    machine.run("b")
+    assert machine.play["status"] == "FAIL"
+
+
+@pytest.mark.parametrize("on_error", ["continue", "skip"])
+def test_a_play_goes_on_without_a_cancelled_step_whose_failure_it_would_survive(on_error: str) -> None:
+    machine = Machine(flow_of(step("a", 1, on_error=on_error), step("b", 2)))
+
+    machine.cancel_step("a")
+
+    assert machine.statuses == {"a": "cancelled", "b": "queued"}
+    machine.run("b")
+    assert machine.play["status"] == "FAIL"
+
+
+def test_the_neighbours_of_a_cancelled_step_run_to_their_ends() -> None:
+    machine = Machine(parallel("a", "b", join="c"))
+
+    machine.cancel_step("a")
+
+    assert machine.statuses == {"a": "cancelled", "b": "queued", "c": "skipped"}
+    assert machine.play["status"] in ("NEW", "RUN")
+
+
+@pytest.mark.parametrize("again", ["lease end", "429"])
+def test_a_step_that_is_calling_may_end_well_but_is_not_called_again(again: str) -> None:
+    machine, other = Machine(sequence("a", "b")), Machine(sequence("a"))
+    for each in (machine, other):
+        each.begin("a", effect=Effect.KEYED)
+        assert each.cancel_step("a") == "calling"
+        assert transitions.open_calls(each.play) == [("a", 1)]
+
+    machine.land("a")
+    if again == "429":
+        other.land("a", "parked", error=DOWN, due_at=other.now)
+    else:
+        other.advance(3600).lease_end("a")
+
+    assert machine.statuses == {"a": "done", "b": "queued"}
+    assert other.status("a") == "cancelled"
+
+
+def test_what_is_over_is_not_cancelled_and_nothing_is_cancelled_twice() -> None:
+    machine = Machine(sequence("a", "b"))
+    machine.run("a")
+    machine.begin("b")
+    machine.cancel_step("b")
+
+    for name in ("a", "b"):
+        with pytest.raises(Stale):
+            machine.cancel_step(name)
