@@ -1,6 +1,6 @@
 """`make bench`: what a durable step costs, beside hand-written Celery tasks, in one run.
 
-python -m benchmarks [SECTION ...] [--quick] [--json FILE]      sections: steps resolve startup drain
+python -m benchmarks [SECTION ...] [--quick] [--json FILE]      sections: steps resolve startup drain submit
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import drain, resolve, startup, steps
+from benchmarks import drain, resolve, startup, steps, submit
 from benchmarks.bed import Bed
 from benchmarks.measure import Row, Size
 
-SECTIONS = {"steps": steps, "resolve": resolve, "startup": startup, "drain": drain}
+SECTIONS = {"steps": steps, "resolve": resolve, "startup": startup, "drain": drain, "submit": submit}
 FULL, QUICK = Size(rounds=5, steps=400), Size(rounds=3, steps=150)
 
 
