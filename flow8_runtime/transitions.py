@@ -143,7 +143,7 @@ def give_back(play: Play, flow: Flow, name: str, n: int, *, now: datetime, uncal
     followed by no call; but a mark that a cancellation has named stays until its end is told."""
     step = play["steps"][name]
     status = step["status"]
-    marked = status == "calling" and uncalled and "cancelled_at" not in play
+    marked = status == "calling" and uncalled and not is_cancelled(play, name)
     if not (status == "claimed" or marked) or step["n"] != n:
         raise Stale
     new, state = _change(play, name)

@@ -762,3 +762,12 @@ def test_what_is_over_is_not_cancelled_and_nothing_is_cancelled_twice() -> None:
     for name in ("a", "b"):
         with pytest.raises(Stale):
             machine.cancel_step(name)
+
+
+def test_a_mark_that_the_cancel_of_its_step_has_named_is_not_given_back() -> None:
+    machine = Machine(sequence("a"))
+    n = machine.begin("a", effect=Effect.KEYED)
+    machine.cancel_step("a")
+
+    with pytest.raises(Stale):
+        transitions.give_back(machine.play, machine.flow, "a", n, now=machine.now, uncalled=True)
