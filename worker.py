@@ -13,7 +13,7 @@ from typing import Any
 
 from flow8_core import logging as flow8_logging
 from flow8_runtime.background import begun
-from flow8_runtime.platform import Foundation
+from flow8_runtime.foundation import Foundation
 
 flow8_logging.configure(level=os.environ.get("FLOW8_LOG_LEVEL") or "INFO")
 laid = begun(Foundation.lay(os.environ).with_keys)

@@ -29,7 +29,8 @@ from credentials.link_import import LinkImport
 from flow8_runtime import valkey
 from flow8_runtime.definition import Flow
 from flow8_runtime.door import Door
-from flow8_runtime.platform import Foundation, Platform
+from flow8_runtime.foundation import Foundation
+from flow8_runtime.platform import Platform
 
 TOKEN = "xoxb-benchmark-0123456789-abcdefghijkl"
 S3_KEYS = {"access_key_id": "AKIABENCHMARK2345ABC", "secret_access_key": "a1B2" * 10}

@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 
 from flow8_cli.session import Session
 from flow8_core.errors import AccessDenied, ExecutionTimeout, Flow8Error
-from flow8_runtime.deployment import LOOPBACK, answers_at
 
 if TYPE_CHECKING:
     from credentials.connect import Begun
@@ -75,6 +74,8 @@ class Waiting:
 @contextmanager
 def awaited(session: Session, begun: Begun, service: str) -> Iterator[Waiting]:
     """Have the callback served while the block lasts. Raises `ValidationFailed` where a stranger holds its port."""
+    from flow8_runtime.deployment import LOOPBACK, answers_at
+
     waiting = Waiting(session, begun, service, session.platform.store.now(), queue.SimpleQueue())
     address = urlsplit(session.platform.connect.redirect_uri(service))
     port = address.port or 80

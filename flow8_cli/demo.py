@@ -96,7 +96,8 @@ class _Demo:
         """A deployment of its own in an empty folder."""
         from flow8_lab.client import start
         from flow8_runtime.door import Door
-        from flow8_runtime.platform import Foundation, Platform
+        from flow8_runtime.foundation import Foundation
+        from flow8_runtime.platform import Platform
 
         log_to_stderr()
         lab = self._stack.enter_context(start("--auto-approve"))

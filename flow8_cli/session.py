@@ -13,7 +13,8 @@ import typer
 if TYPE_CHECKING:
     from bson import ObjectId
 
-    from flow8_runtime.platform import Foundation, Platform
+    from flow8_runtime.foundation import Foundation
+    from flow8_runtime.platform import Platform
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print JSON lines on stdout, and nothing else there.")]
@@ -45,7 +46,7 @@ def log_to_stderr() -> None:
 
 def foundation() -> Foundation:
     """Settings from flow8.yaml, .env and the environment of the working folder."""
-    from flow8_runtime.platform import Foundation
+    from flow8_runtime.foundation import Foundation
 
     log_to_stderr()
     return Foundation.lay(os.environ)

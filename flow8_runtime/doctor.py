@@ -18,9 +18,10 @@ from flow8_runtime import broker, doctor_host
 from flow8_runtime.deployment import LOOPBACK, answers_at
 from flow8_runtime.embedded import KEYS_FILE, SALT, SECRET
 from flow8_runtime.findings import Finding, Findings
+from flow8_runtime.foundation import Foundation
 from flow8_runtime.messages import MESSAGE_KEY
 from flow8_runtime.owners import Owners
-from flow8_runtime.platform import Foundation, Platform
+from flow8_runtime.platform import Platform
 
 SKEW_S = 5.0
 EXTRAS = {"slack": "slack_sdk", "aws": "boto3", "microsoft": "msal"}  # extra -> the package that it brings

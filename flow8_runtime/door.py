@@ -11,7 +11,8 @@ from typing import Any
 from bson import ObjectId
 
 from flow8_runtime.definition import Flow
-from flow8_runtime.platform import Foundation, Platform
+from flow8_runtime.foundation import Foundation
+from flow8_runtime.platform import Platform
 
 FIRST_LOOK_S, LAST_LOOK_S = 0.002, 0.1
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from credentials.keyring import NEXT, PREVIOUS, SALT, SECRET
 from flow8_runtime.embedded import KEYS_FILE, locked
-from flow8_runtime.platform import Foundation
+from flow8_runtime.foundation import Foundation
 
 
 class KeysFile:

@@ -1,16 +1,13 @@
 """Wires store, vault, egress and repositories together: once a process, after the fork, and lazily.
 
-A door makes one `Platform` and takes everything from it; nothing here is a module-level global. What must exist before
-the fork (settings, derived keys) is the `Foundation`, which children share.
+A door makes one `Platform` and takes everything from it; nothing here is a module-level global.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bson import ObjectId
@@ -47,15 +44,13 @@ from credentials.users import Users
 from credentials.vault import Vault
 from flow8_core.clock import Clock, SystemClock
 from flow8_core.egress import Egress
-from flow8_core.errors import StoreUnavailable
-from flow8_core.settings import environment, load
 from flow8_core.store import Index, Store, open_store
 from flow8_modules.catalogue import Catalogue
 from flow8_modules.clients import Clients
-from flow8_runtime import documents, embedded, owners, throttles
+from flow8_runtime import documents, owners, throttles
+from flow8_runtime.foundation import Foundation
 from flow8_runtime.ledger import Ledger
 from flow8_runtime.owners import Owners
-from flow8_runtime.settings import Settings
 
 if TYPE_CHECKING:
     from flow8_runtime.bell import Bell
@@ -78,48 +73,6 @@ COLLECTIONS: tuple[tuple[str, tuple[Index, ...], bool], ...] = (
     (throttles.COLLECTION, throttles.INDEXES, False),
     (owners.COLLECTION, owners.INDEXES, False),
 )
-
-
-@dataclass(frozen=True)
-class Foundation:
-    """What is read and derived before the fork: settings, the environment's secrets, the keyring once asked for."""
-
-    settings: Settings
-    environ: Mapping[str, str]
-    keyring: Keyring | None = None
-
-    @classmethod
-    def lay(cls, environ: Mapping[str, str], cwd: Path | None = None) -> Foundation:
-        """Read flow8.yaml, .env and the environment. Raises `ValidationFailed` with every fault at once."""
-        folder = cwd or Path.cwd()
-        return cls(load(Settings, environ=environ, cwd=folder), environment(environ, folder))
-
-    def with_keys(self) -> Foundation:
-        """The same with its keys derived (0.1 to 0.5 s, once a process); embedded mode makes missing ones."""
-        if self.keyring is not None:
-            return self
-        environ = self._environ_with_keys()
-        return replace(self, environ=environ, keyring=Keyring.derive(self.settings.keys, environ))
-
-    def verified(self) -> Foundation:
-        """`with_keys`, and the keys are those of the store. For a process that is about to fork: nothing stays open.
-
-        Raises `KeyMismatch`, having written nothing. A store that is away is no reason not to start: whoever needs the
-        keys later compares them then.
-        """
-        laid = self.with_keys()
-        platform = Platform(laid)
-        try:
-            _ = platform.keyring
-        except StoreUnavailable as error:
-            log.warning("the keys could not be compared with the store's: %s", error.message)
-        finally:
-            platform.close()
-        return laid
-
-    def _environ_with_keys(self) -> Mapping[str, str]:
-        settings = self.settings
-        return embedded.with_keys(self.environ, settings.home, settings.store) if settings.embedded else self.environ
 
 
 class Platform:

@@ -22,9 +22,10 @@ from flow8_runtime.answers import Answers
 from flow8_runtime.broker import Broker, find_or_start
 from flow8_runtime.caretaker import Caretaker
 from flow8_runtime.engine import MISSED_BEATS, Engine
+from flow8_runtime.foundation import Foundation
 from flow8_runtime.outgoing import send_out
 from flow8_runtime.owners import Keys, Owner, Owners
-from flow8_runtime.platform import Foundation, Platform
+from flow8_runtime.platform import Platform
 from flow8_runtime.queues import DEFAULT_QUEUE
 from flow8_runtime.runner import Parts, Runner
 from flow8_runtime.sweep import Sweep, SweepReport
