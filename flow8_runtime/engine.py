@@ -2,7 +2,7 @@
 
 A wake-up keeps the process's Celery side busy for a short budget, so that others get wake-ups, too; the caller threads
 (crew.py) work on as long as something is due. A thread hands in what a step came to and takes its next one by one
-write, together with those of the threads that write at the same time (commits.py). The step that it takes is prepared
+write, together with those of the threads that come at the same time (exchange.py). The step that it takes is prepared
 before that, so that the same write can mark it `calling`: what is marked at a kill is what was about to be called.
 """
 
@@ -19,6 +19,7 @@ from flow8_core.clock import Clock
 from flow8_core.errors import StoreUnavailable
 from flow8_core.store import Store
 from flow8_runtime.crew import Crew
+from flow8_runtime.exchange import Exchange, HandIn
 from flow8_runtime.heads import lane
 from flow8_runtime.in_flight import InFlight, Kept
 from flow8_runtime.ledger import Claim, Landing, Ledger, Outcome
@@ -69,6 +70,7 @@ class Engine:
         self._in_flight = InFlight(clock)
         self._shares = Shares(threads)
         self._kept = Kept()
+        self._exchange = Exchange(self._land, ledger.give_back)
         self._crew = Crew(self._shift, most=threads, clock=clock)
 
     def drain(self, queue: str = DEFAULT_QUEUE) -> None:
@@ -113,27 +115,49 @@ class Engine:
 
     def _shift(self) -> bool:
         """What a thread does: one step after the other, until there is none for it. True where it was let go."""
-        claim = self._first()
+        claim = self._next(None, leaves=False)
         while claim is not None:
             outcome = self._run(claim)
-            if outcome is None:
-                claim = self._first()
-                continue
-            leaves = self._crew.may_leave()
-            claim = self._handed_in(outcome, leaves=leaves)
+            leaves = outcome is not None and self._crew.may_leave()
+            claim = self._next(outcome, leaves=leaves)
             if leaves and claim is None:
                 return True
             if leaves:
                 self._crew.back()
         return False
 
-    def _first(self) -> Claim | None:
-        if self._stopping():
+    def _next(self, outcome: Outcome | None, *, leaves: bool) -> Claim | None:
+        """Hand in an outcome; what this thread does next. One that leaves takes only what is next in its play."""
+        go_on = not self._stopping()  # asked now: the worker may have been told to stop during the call
+        if outcome is None and not go_on:
             return None
-        claims = self._ledger.claim(
-            1, owner=self._owner.id, queues=self._queues, prepare=self._runner.prepare, shares=self._shares
+        hand_in = HandIn(outcome, wants=go_on and not leaves)
+        try:
+            landing = self._exchange.swap(hand_in)
+        except StoreUnavailable:
+            if outcome is not None:
+                self._kept.add(outcome)
+            raise
+        if outcome is not None:
+            crashpoints.visit(LANDED)
+            self._told(outcome, landing)
+            if go_on and (landing.claims or landing.more):
+                self._wake(self._wakeup.ring_at_leisure, self._queue_of(outcome.claim))
+        if hand_in.claim is None and not leaves:
+            self._crew.dry()
+        return hand_in.claim
+
+    def _land(self, outcomes: Sequence[Outcome], wanted: int) -> Landing:
+        go_on = not self._stopping()
+        return self._ledger.land(
+            outcomes,
+            owner=self._owner.id,
+            take_next=go_on,
+            claim=wanted if go_on else 0,
+            queues=self._queues,
+            prepare=self._runner.prepare,
+            shares=self._shares,
         )
-        return self._one_of(claims)
 
     def _run(self, claim: Claim) -> Outcome | None:
         flow = self._ledger.flow(claim.play["definition"])
@@ -150,39 +174,6 @@ class Engine:
         if outcome is not None:
             crashpoints.visit(BEFORE_LANDING)
         return outcome
-
-    def _handed_in(self, outcome: Outcome, *, leaves: bool) -> Claim | None:
-        """Land an outcome; what this thread does next. One that leaves takes only what is next in its play."""
-        go_on = not self._stopping()  # asked now: the worker may have been told to stop during the call
-        try:
-            landing = self._ledger.land(
-                [outcome],
-                owner=self._owner.id,
-                take_next=go_on and self._shares.fair(outcome.claim.company_id),
-                claim=int(go_on and not leaves),
-                queues=self._queues,
-                prepare=self._runner.prepare,
-                shares=self._shares,
-            )
-        except StoreUnavailable:
-            self._kept.add(outcome)
-            raise
-        crashpoints.visit(LANDED)
-        self._told(outcome, landing)
-        if go_on and (landing.claims or landing.more):
-            self._wake(self._wakeup.ring_at_leisure, self._queue_of(outcome.claim))
-        taken = landing.next + landing.claims
-        return self._one_of(taken) if taken or not leaves else None
-
-    def _one_of(self, claims: list[Claim]) -> Claim | None:
-        """The claim to go on with. There are several where a play was moved on in between and gave a step beside the
-        one claimed elsewhere."""
-        if not claims:
-            self._crew.dry()
-            return None
-        if len(claims) > 1:
-            self._ledger.give_back(claims[1:])
-        return claims[0]
 
     def _told(self, outcome: Outcome, landing: Landing) -> None:
         if landing.finished and "origin" in outcome.claim.play:

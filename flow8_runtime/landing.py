@@ -89,9 +89,13 @@ class _OnePlay:
                     self._lost.append(outcome)
         if not landed:
             raise Stale
-        if self._take_next and new["status"] in LIVE_PLAYS:
+        if self._take_next and new["status"] in LIVE_PLAYS and self._may_go_on(play):
             new, self.taken = self._claiming.take(new, flow, landed, self._terms)
         return new
+
+    def _may_go_on(self, play: Play) -> bool:
+        """Where others wait, a company that holds more than its share leaves its play's next step to another turn."""
+        return self._terms.shares is None or self._terms.shares.fair(play["company_id"])
 
     def report(self, play: Play | None, landing: Landing) -> None:
         """Say what came of it. Without a new play, the outcomes were lost or had been landed before."""

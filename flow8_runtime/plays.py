@@ -12,7 +12,6 @@ from bson import ObjectId
 
 from flow8_core.errors import InternalError, StoreUnavailable
 from flow8_core.store import Delete, Insert, Store, Update
-from flow8_runtime.commits import Commits
 from flow8_runtime.definition import Flow
 from flow8_runtime.documents import PLAYS, Play
 from flow8_runtime.states import Stale
@@ -41,7 +40,6 @@ class Plays:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._commits = Commits(store)
 
     def read(self, play_id: ObjectId) -> Play | None:
         """The play as it stands."""
@@ -68,7 +66,7 @@ class Plays:
             ops = [*first, *(_write(change.play, new) for _, change, new in attempted)]
             if not ops:
                 return results
-            applied = self._commits.batch(ops)[len(first) :]
+            applied = self._store.batch(ops)[len(first) :]
             first = ()
             left = []
             for (index, change, new), done in zip(attempted, applied, strict=True):
