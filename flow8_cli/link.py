@@ -47,7 +47,7 @@ def connect(
             metavar="SERVICE", help="One of `flow8 providers`: slack, or your own.", autocompletion=_services
         ),
     ],
-    scope: Annotated[list[str] | None, typer.Option("--scope", help="Ask for this scope too; repeatable.")] = None,
+    scope: Annotated[list[str] | None, typer.Option("--scope", help="Ask for this scope; repeatable.")] = None,
     flow: Annotated[
         str | None, typer.Option("--for", metavar="FLOW", help="Ask for the scopes that this flow needs.")
     ] = None,
@@ -63,6 +63,9 @@ def connect(
     user: User = None,
 ) -> None:
     """Connect an account: opens the vendor's page, and waits for the browser to come back.
+
+    Asked for is what the company's flows need of the service, with what the configuration and the options name; where
+    that is nothing, what the service usually gives.
 
     The callback is served by `flow8 serve` where that is running, else by this command. With --json: JSON lines, first
     {authorize_url}, at the end {link}.
@@ -138,15 +141,16 @@ link_end.add_to(app)
 
 
 def _needed(session: Session, service: str, flow: str | None) -> Iterable[str]:
-    """The scopes that a flow's steps need of a service."""
-    if flow is None:
-        return ()
+    """The scopes that the company's flows need of a service, and those of the flow in a file."""
     from flow8_runtime import notation
     from flow8_runtime.preflight import Preflight
 
-    document = notation.read(read_bytes(flow, path="--for"), form=notation.form_of(flow))
     preflight = Preflight(session.platform, company_id=session.company_id, user_id=session.user_id)
-    return preflight.scopes(document).get(service, ())
+    of_company = preflight.company_scopes(service)
+    if flow is None:
+        return of_company
+    document = notation.read(read_bytes(flow, path="--for"), form=notation.form_of(flow))
+    return of_company | preflight.scopes(document).get(service, frozenset())
 
 
 def _send_away(output: Output, url: str, *, browser: bool) -> None:

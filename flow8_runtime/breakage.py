@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +11,10 @@ from bson import ObjectId
 from credentials.link import Link as AnyLink
 from flow8_core.errors import Flow8Error
 from flow8_modules.needs import Link, Need, OneOf
-from flow8_runtime.definition import Flow, Step
-from flow8_runtime.documents import FLOWS
+from flow8_runtime.definition import Step
+from flow8_runtime.latest_flows import latest_flows
 from flow8_runtime.platform import Platform
-from flow8_runtime.preflight import step_needs
-
-PAGE = 200
+from flow8_runtime.step_needs import step_needs
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ class Breakage:
         gone = {str(link.id) for link in links}
         orphaned = {link.service for link in links if self._none_left(link, gone)}
         found = []
-        for name, flow in self._latest():
+        for name, flow in latest_flows(self._platform.store, self._company_id):
             steps = tuple(step.name for step in flow.steps if self._breaks(step, gone, orphaned))
             if steps:
                 found.append(Broken(name, steps))
@@ -71,18 +68,6 @@ class Breakage:
         except Flow8Error:
             return False  # a module that is there no more breaks the step anyway
         return any(_lost(need, step, orphaned) for need in needs)
-
-    def _latest(self) -> Iterator[tuple[str, Flow]]:
-        """(name, flow) of the latest version of each flow; one that cannot be read is none."""
-        company: dict[str, Any] = {"company_id": self._company_id}
-        store, latest = self._platform.store, dict[str, str]()
-        for row in store.find(FLOWS, company, sort=[("created_at", 1)], fields=("name",)):
-            latest[row["name"]] = row["_id"]
-        ids = list(latest.values())
-        for start in range(0, len(ids), PAGE):
-            for row in store.find(FLOWS, company | {"_id": {"$in": ids[start : start + PAGE]}}):
-                with suppress(Flow8Error, ValueError):
-                    yield row["name"], Flow.stored(row["text"])
 
 
 def _lost(need: Need, step: Step, orphaned: set[str]) -> bool:

@@ -95,7 +95,11 @@ def _asked(platform: Platform, access: LinkAccess, deadline: Deadline) -> _Said:
     said = _ask(platform, access, deadline)
     if not isinstance(said.error, TokenRevoked):
         return said
-    return _ask(platform, platform.resolver.renew(access, deadline=deadline), deadline)
+    try:
+        renewed = platform.resolver.renew(access, deadline=deadline)
+    except LinkError:
+        return said  # the grant is over, as the first answer said; the link knows it now
+    return _ask(platform, renewed, deadline)
 
 
 def _ask(platform: Platform, access: LinkAccess, deadline: Deadline) -> _Said:

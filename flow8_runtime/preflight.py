@@ -17,12 +17,14 @@ from bson import ObjectId
 from credentials import link_errors
 from flow8_core.errors import Flow8Error, ValidationFailed
 from flow8_modules.catalogue import AnyModule
-from flow8_modules.needs import Component, Link, Need, OneOf, as_needs
+from flow8_modules.needs import Component, Link, Need, OneOf
 from flow8_runtime import notation
 from flow8_runtime.definition import Step
+from flow8_runtime.latest_flows import latest_flows
 from flow8_runtime.needs import words
 from flow8_runtime.platform import Platform
 from flow8_runtime.reading import FlowReader, Placed
+from flow8_runtime.step_needs import scopes_of, singly, step_needs
 
 ROOT = "input_mapping"
 _STEP = re.compile(r"steps\[(\d+)\]")
@@ -68,11 +70,15 @@ class Preflight:
 
     def scopes(self, document: Any) -> dict[str, frozenset[str]]:
         """What the definition's links must be allowed to do: scopes by service, for `connect.begin`."""
-        wanted: dict[str, frozenset[str]] = {}
-        for step in FlowReader().flow(document).steps:
-            for link in _singly(step_needs(self._platform.catalogue.get(step.module_ref), step.input_mapping)):
-                if isinstance(link, Link) and link.service:
-                    wanted[link.service] = wanted.get(link.service, frozenset()) | link.scopes
+        return scopes_of(FlowReader().flow(document).steps, self._platform.catalogue)
+
+    def company_scopes(self, service: str) -> frozenset[str]:
+        """What all of the company's flows need of a service, as they were last started. One whose modules are there no
+        more needs nothing."""
+        wanted: frozenset[str] = frozenset()
+        for _, flow in latest_flows(self._platform.store, self._company_id):
+            with suppress(Flow8Error):
+                wanted |= scopes_of(flow.steps, self._platform.catalogue).get(service, frozenset())
         return wanted
 
     def _step(self, placed: Placed) -> Iterator[Problem]:
@@ -134,26 +140,10 @@ class Preflight:
             yield Problem(f"{placed.at('component_config_ids')}.{need.kind}", error.code, error.message)
 
 
-def step_needs(module: AnyModule, mapping: Mapping[str, Any]) -> tuple[Need, ...]:
-    """What the call needs. Where that depends on inputs which are not known yet, or are at fault: what it would with
-    the expressions' text in their place, else what the module's example does."""
-    if not callable(module.needs):
-        return as_needs(module.needs)
-    for inputs in (mapping, module.example()["args"]):
-        with suppress(ValidationFailed):
-            return module.needs_of(module.parse(inputs))
-    return ()
-
-
-def _singly(needs: Iterable[Need]) -> Iterator[Link | Component]:
-    for need in needs:
-        yield from need.alternatives if isinstance(need, OneOf) else (need,)
-
-
 def _idle_credentials(needs: tuple[Need, ...], placed: Placed) -> Iterator[Problem]:
     """Credentials that the step names and the module never asks for: most likely a typing error, and the step would
     take another one."""
-    wanted = list(_singly(needs))
+    wanted = list(singly(needs))
     kinds = sorted(each.kind for each in wanted if isinstance(each, Component))
     for kind in placed.step.component_config_ids:
         if kind not in kinds:

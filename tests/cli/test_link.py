@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from urllib.error import HTTPError
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 from urllib.request import ProxyHandler, build_opener
 
 import pytest
 import yaml
 
 from flow8_lab.client import Lab
+from flow8_runtime.definition import Flow
 from tests import processes
 from tests.cli.kit import Home, Running
 from tests.flows.deployment import SCOPES, Deployment
@@ -107,6 +108,18 @@ def test_strangers_at_the_callback_end_nothing_and_whoever_declines_ends_the_com
     assert json.loads(done.stdout.split("\n", 1)[1])["error"]["code"] == "access_denied"
     assert "declined" in done.stdout
     assert "Not connected" in page
+
+
+def test_connecting_asks_for_what_the_companys_flows_need(office: Home, deployment: Deployment) -> None:
+    mapping = {"channel": "#a", "message": "x", "icon_emoji": ":tada:"}
+    posts = {"name": "posts", "steps": [{"name": "a", "module_ref": "slack-message", "input_mapping": mapping}]}
+    who = {"company_id": deployment.company_id, "user_id": deployment.user_id}
+    deployment.platform.ledger.submit(Flow.parse(posts), {}, **who)
+
+    done = office.flow8("link", "connect", "slack", "--json", "--no-browser", "--timeout", "1")
+
+    url = json.loads(done.stdout.split("\n", 1)[0])["authorize_url"]
+    assert parse_qs(urlsplit(url).query)["scope"] == ["chat:write,chat:write.customize"]
 
 
 def test_connecting_for_a_flow_asks_for_what_its_steps_need(office: Home, deployment: Deployment) -> None:

@@ -26,7 +26,7 @@ from flow8_core.secret import Secret
 from tests.counterparts.token_server import Answer, TokenServer
 from tests.credentials.desk import CLIENT_ID, CLIENT_SECRET, Desk, open_desk
 from tests.credentials.provider_cases import CASES, DAY_S, Case
-from tests.credentials.test_connect import jwt
+from tests.credentials.test_connect import callback, proof
 
 COMMON = {"client_id", "redirect_uri", "state", "response_type", "nonce", "code_challenge", "code_challenge_method"}
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.service)
@@ -54,10 +54,12 @@ def asked(begun: Begun) -> dict[str, str]:
 
 def connected(desk: Desk, case: Case, **more: Any) -> Link:
     begin = begun(desk, case)
-    claims = {**case.id_token, "nonce": asked(begin).get("nonce")} if case.id_token else None
-    desk.server.codes["code-1"] = {**case.reply, **({"id_token": jwt(**claims)} if claims else {}), **more}
+    reply = {**case.reply, **more}
+    if case.id_token:
+        claims = dict.fromkeys(("tid", "oid", "name", "preferred_username")) | {"iss": desk.server.url}
+        reply["id_token"] = proof(desk, begin, **(claims | case.id_token))
     desk.server.pages = {path: (200, body) for path, body in case.pages.items()}
-    return desk.connect.complete({"code": "code-1", "state": begin.state, **case.callback})
+    return desk.connect.complete(callback(desk, begin, **reply) | case.callback)
 
 
 @every_case
@@ -224,7 +226,7 @@ def discovering(desk: Desk, **place: str) -> Desk:
     settings = ServiceSettings.model_validate(
         {"issuer": desk.server.url, "base_url": f"{desk.server.url}/api/", **place}
     )
-    desk.server.metadata = {"jwks_uri": f"{desk.server.url}/certs"}
+    desk.server.metadata = {"jwks_uri": f"{desk.server.url}/keys"}
     return replace(desk, providers=Providers({"bexio": app}, {"bexio": settings}))
 
 
@@ -236,7 +238,7 @@ def test_bexios_endpoints_come_from_its_issuer_and_its_habits_from_us(desk: Desk
     assert found.revocation is not None
     assert (found.revocation.url, found.revocation.shared_by) == (f"{desk.server.url}/revoke", "user")
     assert found.id_token is not None
-    assert found.id_token.jwks_url == f"{desk.server.url}/certs"
+    assert found.id_token.jwks_url == f"{desk.server.url}/keys"
     assert (found.client_auth, found.replay, found.idle_s) == ("post", "single_use", 365 * DAY_S)
 
 

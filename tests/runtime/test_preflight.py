@@ -12,6 +12,9 @@ from bson import ObjectId
 
 from credentials.link_import import LinkImport
 from flow8_lab.client import Lab
+from flow8_runtime import latest_flows
+from flow8_runtime.definition import Flow
+from flow8_runtime.documents import FLOWS
 from flow8_runtime.preflight import Preflight
 from tests.flows.deployment import SCOPES, Deployment, deploy
 
@@ -305,6 +308,50 @@ def test_the_scopes_that_a_flow_needs_are_told_by_service(office: Office) -> Non
 
     assert scopes["slack"] == {"chat:write", "chat:write.customize"}
     assert "Calendars.ReadWrite" in scopes["microsoft"]
+
+
+def started(office: Office, name: str, *steps: Any) -> None:
+    """A flow of the company that was started once."""
+    flow = Flow.parse({"name": name, "steps": list(steps)})
+    office.platform.ledger.submit(flow, {}, company_id=office.company_id, user_id=office.user_id)
+
+
+def test_a_company_needs_what_the_latest_version_of_each_of_its_flows_does(office: Office) -> None:
+    assert office.preflight.company_scopes("slack") == frozenset()
+    started(office, "edited", post(username="x"))
+    started(office, "other", step("meet", "microsoft-calendar", MEET))
+    assert office.preflight.company_scopes("slack") == {"chat:write", "chat:write.customize"}
+
+    started(office, "edited", post())
+
+    assert office.preflight.company_scopes("slack") == {"chat:write"}
+    assert "Calendars.ReadWrite" in office.preflight.company_scopes("microsoft")
+    assert Preflight(office.platform, company_id=ObjectId(), user_id=office.user_id).company_scopes("slack") == set()
+
+
+def test_a_flow_whose_module_is_gone_keeps_nobody_from_connecting(office: Office) -> None:
+    started(office, "posts", post())
+    started(office, "old", post(), step("x", "a-module-of-last-year", {}))
+
+    assert office.preflight.company_scopes("slack") == {"chat:write"}
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 7])
+def test_no_flow_is_overlooked_where_many_are_of_one_moment(
+    office: Office, page: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latest_flows, "PAGE", page)
+    names = {f"flow-{number}" for number in range(6)}
+    for name in names:
+        started(office, name, post())
+    store, mine = office.platform.store, {"company_id": office.company_id}
+    (newest, *_) = store.find(FLOWS, mine, sort=[("created_at", -1)], limit=1)
+    for row in store.find(FLOWS, mine, limit=4):
+        store.update(FLOWS, {"_id": row["_id"]}, {"$set": {"created_at": newest["created_at"]}})
+
+    found = [name for name, _ in latest_flows.latest_flows(store, office.company_id)]
+
+    assert (set(found), len(found)) == (names, 6)
 
 
 def test_the_flows_that_ship_need_what_they_say(office: Office) -> None:
