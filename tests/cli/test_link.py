@@ -207,7 +207,7 @@ def test_a_revoked_link_fails_its_test_with_1(office: Home, lab: Lab, connected:
 
     assert tested.code == 1
     assert (tested.document["status"], tested.document["token_valid"]) == ("failed", False)
-    assert tested.document["error"]["code"] == "invalid_grant"  # a renewal was tried, as a step would
+    assert tested.document["error"]["code"] == "token_revoked"  # the first answer, though a renewal was tried
 
 
 def test_a_link_is_refreshed_by_wish_and_told_without_its_tokens(
