@@ -10,14 +10,16 @@ from flow8_core.errors import AccessDenied, ValidationFailed, VendorBadResponse
 
 _STATE = re.compile(r"[A-Za-z0-9_-]{43}")
 _CODE = re.compile(r"[\x20-\x7e]{1,4096}")
+_PURPOSES = ("purpose", "sec-purpose", "sec-fetch-purpose", "x-purpose", "x-moz")
+_NO_VISIT = ("prefetch", "prerender", "preview")
 _ONCE = ("state", "code", "error", "iss")
 
 
 def is_visit(method: str, headers: Mapping[str, str]) -> bool:
     """Whether a request to the callback is a person's browser arriving, not a HEAD or a prefetch that must consume
     nothing. Header names in any case."""
-    purposes = [value.lower() for name, value in headers.items() if name.lower() in ("purpose", "sec-purpose", "x-moz")]
-    return method == "GET" and not any("prefetch" in purpose or "prerender" in purpose for purpose in purposes)
+    purposes = [value.lower() for name, value in headers.items() if name.lower() in _PURPOSES]
+    return method == "GET" and not any(word in purpose for purpose in purposes for word in _NO_VISIT)
 
 
 def read_query(query: Mapping[str, str] | Sequence[tuple[str, str]]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import webbrowser
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,9 @@ from flow8_cli.link_end import health_of
 from flow8_cli.output import Output
 from flow8_cli.reporting import FAILED, reporting
 from flow8_cli.session import Company, Json, JsonLines, Session, User, opened
+
+if TYPE_CHECKING:
+    from credentials.links import Link
 
 app = typer.Typer(help="Links: accounts that users have connected.", no_args_is_help=True)
 
@@ -77,9 +80,10 @@ def connect(
         )
         with awaited(session, begun, service) as waiting:
             _send_away(output, begun.authorize_url, browser=browser)
-            answer = waiting.link(timeout).describe()
+            link = waiting.link(timeout)
+        answer, missing = link.describe(), _warn_of_missing(output, session, link)
         if as_json:
-            output.line({"link": answer})
+            output.line({"link": answer} | ({"scopes_missing": missing} if missing else {}))
         else:
             output.table(COLUMNS, [_row(answer)])
 
@@ -119,10 +123,11 @@ def list_links(as_json: Json = False, company: Company = None, user: User = None
 
 @command(app, "show", "flow8 link show 6923f0c2a7d1e84b5c0f9a12")
 def show(link_id: LinkId, as_json: Json = False, company: Company = None, user: User = None) -> None:
-    """Show one link: its state, what that means, what will end it, and what became of it at the vendor."""
+    """Show one link: its state, what that means, what will end it, what became of it at the vendor, which permissions
+    were asked for and not granted, and which plays wait for it."""
     with reporting(as_json=as_json) as output, opened(company=company, user=user) as session:
         link = session.platform.links(session.company_id).get(link_id)
-        output.record(link.describe() | health_of(session, link))
+        output.record(link.describe() | health_of(session, link) | _concerned(session, link))
 
 
 @command(app, "test", "flow8 link test 6923f0c2a7d1e84b5c0f9a12 --json")
@@ -138,6 +143,29 @@ def check_link(link_id: LinkId, as_json: Json = False, company: Company = None, 
 
 
 link_end.add_to(app)
+
+
+def _concerned(session: Session, link: Link) -> dict[str, Any]:
+    """What a link's user has not granted, and who waits for it."""
+    from flow8_runtime.connecting import missing_scopes
+
+    waits = session.platform.ledger.waits
+    return {
+        "scopes_missing": list(missing_scopes(session.platform, link)),
+        "waiting": waits.describe(f"link:{link.id}", company_id=session.company_id),
+    }
+
+
+def _warn_of_missing(output: Output, session: Session, link: Link) -> list[str]:
+    from flow8_runtime.connecting import missing_scopes
+
+    missing = list(missing_scopes(session.platform, link))
+    if missing:
+        output.say(
+            f"Not granted: {', '.join(missing)}. Steps that need it will say so; reconnect and agree to everything.",
+            mark="Note:",
+        )
+    return missing
 
 
 def _needed(session: Session, service: str, flow: str | None) -> Iterable[str]:

@@ -106,4 +106,9 @@ def _note(error: dict[str, Any] | None) -> str:
 
 
 def _concerned(described: dict[str, Any]) -> str:
-    return ", ".join(step["name"] for step in described["steps"] if step["status"] not in QUIET)
+    return ", ".join(_named(step) for step in described["steps"] if step["status"] not in QUIET)
+
+
+def _named(step: dict[str, Any]) -> str:
+    waiting_for = step.get("waiting_for")
+    return f"{step['name']} (waits for {waiting_for.replace(':', ' ')})" if waiting_for else str(step["name"])

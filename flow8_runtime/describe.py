@@ -11,7 +11,8 @@ from flow8_runtime.documents import Play, StepState
 
 
 def describe(play: Play, flow: Flow, outputs: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The play with its steps in the order of the flow. `seconds` is None while it runs.
+    """The play with its steps in the order of the flow. `seconds` is None while it runs; a step that waits for a link
+    says so in `waiting_for` ("link:<id>").
 
     Without `outputs` (`Ledger.outputs`), outputs that are too large to lie in the play are left out.
     """
@@ -32,6 +33,7 @@ def _step(step: Step, state: StepState, outputs: Mapping[str, Any] | None) -> di
         "attempts": state.get("n", 0),
         "output": _output(step.name, state, outputs),
         "error": state.get("error"),
+        **({"waiting_for": state["waiting_for"]} if "waiting_for" in state else {}),
     }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bson import ObjectId
 
@@ -19,6 +19,7 @@ from flow8_runtime.heads import several, waited_for
 from flow8_runtime.plays import Apply, Change, Plays, readable
 
 RELEASED_AT_ONCE = 200
+SHOWN = 20  # plays
 _ANYTHING: Mapping[str, str] = {"$gt": ""}
 
 
@@ -56,6 +57,22 @@ class Waits:
         ]
         found.sort(key=lambda play: play["created_at"], reverse=True)
         return found[:limit] if limit else found
+
+    def count(self, waiting_for: str, *, company_id: ObjectId) -> int:
+        """How many plays of a company wait for this."""
+        heads = self._heads_with(waiting_for, company_id)
+        return sum(self._store.count(PLAYS, {"waiting_for": head, "company_id": company_id}) for head in heads)
+
+    def describe(self, waiting_for: str, *, company_id: ObjectId) -> dict[str, Any]:
+        """Who waits for this, as answers show it: `{plays, steps: [{play_id, flow, step, since}]}`, of the newest plays
+        where they are many."""
+        shown = [
+            {"play_id": str(play["_id"]), "flow": play["name"], "step": name, "since": state["parked_at"].isoformat()}
+            for play in self.plays(waiting_for, company_id=company_id, limit=SHOWN)
+            for name, state in play["steps"].items()
+            if state.get("waiting_for") == waiting_for
+        ]
+        return {"plays": self.count(waiting_for, company_id=company_id), "steps": shown}
 
     def release(self, waiting_for: str, *, company_id: ObjectId, now: Callable[[], datetime]) -> int:
         """Queue the steps of a company that wait for this. Returns how many plays had any."""

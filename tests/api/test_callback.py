@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -103,6 +105,17 @@ def test_a_second_visit_with_the_same_state_is_refused(site: Site) -> None:
 
     assert again.status == 403
     assert "connect again" in again.text
+    assert site.deployment.lab.requests("slack", "token.exchange")["count"] == 1
+    assert links(site) == ["slack"]
+
+
+def test_fifty_visits_at_once_with_one_state_are_one_exchange(site: Site) -> None:
+    back = site.way_back()
+
+    with ThreadPoolExecutor(50) as pool:
+        statuses = Counter(pool.map(lambda _: site.get(back).status, range(50)))
+
+    assert statuses == {303: 1, 403: 49}
     assert site.deployment.lab.requests("slack", "token.exchange")["count"] == 1
     assert links(site) == ["slack"]
 

@@ -21,6 +21,8 @@ from tests import processes
 from tests.cli.kit import Home, Running
 from tests.flows.deployment import SCOPES, Deployment
 
+TOLD_OF_ONE = {"message", "forecast", "vendor", "scopes_missing", "waiting"}  # beside what any answer says of a link
+
 opener = build_opener(ProxyHandler({}))
 
 
@@ -218,7 +220,7 @@ def test_a_link_is_refreshed_by_wish_and_told_without_its_tokens(
     assert refreshed.code == 0
     assert refreshed.document["status"] == "active"
     shown = office.flow8("link", "show", connected["slack"], "--json").document
-    assert set(shown) == set(refreshed.document) | {"message", "forecast", "vendor"}
+    assert set(shown) == set(refreshed.document) | TOLD_OF_ONE
     assert deployment.platform.links(deployment.company_id).get(connected["slack"]).generation == 2
     assert deployment.lab.requests("slack")["operations"] == {"token.refresh": 1}
 
@@ -252,3 +254,17 @@ def test_a_wish_for_nothing_that_is_there_says_so(
     refused = home.flow8("link", "refresh", *arguments, "--json")
 
     assert (refused.code, refused.document["error"]["code"]) == (code, error)
+
+
+def test_what_the_user_did_not_grant_is_told_at_once_and_later(office: Home, deployment: Deployment) -> None:
+    deployment.lab.configure("slack", granted_scopes=["chat:write"])
+    running, url = connecting(office, "slack", "--scope", "chat:write", "--scope", "files:write")
+    page = arrive(deployment.lab.visit(url))
+    done = running.done()
+
+    last = json.loads(done.stdout.splitlines()[1])
+    assert (done.code, last["scopes_missing"]) == (0, ["files:write"])
+    assert "Not granted: files:write" in done.stderr
+    assert "Not all permissions were granted" in page
+    shown = office.flow8("link", "show", last["link"]["id"], "--json").document
+    assert (shown["scopes"], shown["scopes_missing"]) == (["chat:write"], ["files:write"])

@@ -613,6 +613,9 @@ def test_a_server_that_takes_the_secret_in_the_form_alone_gets_it_there(issued: 
         ("GET", {"Purpose": "prefetch"}, False),
         ("GET", {"sec-purpose": "prefetch;prerender"}, False),
         ("GET", {"X-Moz": "prefetch"}, False),
+        ("GET", {"X-Purpose": "preview"}, False),
+        ("GET", {"Sec-Fetch-Purpose": "Prefetch"}, False),
+        ("GET", {"Sec-Purpose": "prefetch;anonymous-client-ip"}, False),
     ],
 )
 def test_only_a_person_arriving_consumes_a_state(method: str, headers: dict[str, str], visit: bool) -> None:

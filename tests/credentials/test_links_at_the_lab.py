@@ -174,3 +174,87 @@ def test_a_google_grant_is_left_while_another_user_here_lives_by_it(desk: Desk, 
     assert unlinked(desk, mine) == "kept_for_others"
     assert alive(desk, "google", kept)
     assert desk.refresher.fresh(theirs, deadline=desk.soon, force=True).status == "active"
+
+
+FLAWS = ("wrong_key", "wrong_audience", "wrong_issuer", "wrong_nonce", "expired", "absent")
+FORGERIES = ("forged_kid", "unsigned", "hmac", "no_nonce")  # those that Microsoft's part does not have
+
+
+@pytest.mark.parametrize(
+    ("service", "flaw"),
+    [
+        *(("microsoft", flaw) for flaw in FLAWS),
+        *((service, flaw) for service in ("google", "bexio") for flaw in (*FLAWS, *FORGERIES)),
+    ],
+)
+def test_who_connected_is_not_believed_where_the_proof_is_flawed(desk: Desk, lab: Lab, service: str, flaw: str) -> None:
+    lab.configure(service, id_tokens=flaw)
+
+    with pytest.raises((errors.AccessDenied, errors.VendorBadResponse)):
+        connected(desk, lab, service)
+
+    assert desk.links.list() == []
+    assert lab.requests(service, "token.exchange")["count"] == 1
+
+
+@pytest.mark.parametrize("service", ["google", "bexio"])
+def test_a_key_that_was_rolled_a_moment_ago_is_found(desk: Desk, lab: Lab, service: str) -> None:
+    lab.configure(service, keys_rolled=True)
+
+    assert connected(desk, lab, service).status == "active"
+
+
+@pytest.mark.parametrize(("ahead_s", "taken"), [(100, True), (-100, True), (3600, False)])
+def test_a_vendors_clock_may_be_two_minutes_off(desk: Desk, lab: Lab, ahead_s: int, taken: bool) -> None:
+    lab.configure("google", clock_skew_s=ahead_s)
+
+    if taken:
+        assert connected(desk, lab, "google").status == "active"
+    else:
+        with pytest.raises(errors.AccessDenied, match="clock"):
+            connected(desk, lab, "google")
+
+
+@pytest.mark.parametrize(
+    ("service", "issuer", "taken"),
+    [
+        ("google", "good", True),
+        ("google", "absent", True),
+        ("google", "wrong", False),
+        ("bexio", "good", True),
+        ("bexio", "absent", False),
+        ("bexio", "wrong", False),
+    ],
+)
+def test_the_issuer_of_the_callback_is_compared(desk: Desk, lab: Lab, service: str, issuer: str, taken: bool) -> None:
+    lab.configure(service, callback_iss=issuer)
+
+    if taken:
+        assert connected(desk, lab, service).status == "active"
+        return
+    with pytest.raises(errors.AccessDenied, match="server"):
+        connected(desk, lab, service)
+    assert lab.requests(service, "token.exchange")["count"] == 0
+
+
+@pytest.mark.parametrize("service", list(SCOPES))
+def test_consent_that_is_denied_makes_no_link_and_uses_no_code(desk: Desk, lab: Lab, service: str) -> None:
+    lab.configure(service, deny=True)
+
+    with pytest.raises(errors.AccessDenied, match="declined"):
+        connected(desk, lab, service)
+
+    assert desk.links.list() == []
+    assert lab.requests(service, "token.exchange")["count"] == 0
+
+
+@pytest.mark.parametrize("service", ["microsoft", "google", "bexio", "clio"])
+def test_another_account_never_takes_a_links_place(desk: Desk, lab: Lab, service: str) -> None:
+    link = connected(desk, lab, service)
+    before = desk.document(link)
+    lab.configure(service, account="somebody.else@company.com")
+
+    with pytest.raises(errors.Conflict, match="another"):
+        connected(desk, lab, service, link_id=str(link.id))
+
+    assert desk.document(link) == before

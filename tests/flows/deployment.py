@@ -108,13 +108,17 @@ class Deployment:
 
     def flow8(self, *arguments: str, text: str | None = None, exit_code: int = 0) -> Any:
         """Run the `flow8` command as the company's user; the JSON document that it prints."""
+        return json.loads(self.said(*arguments, text=text, exit_code=exit_code))
+
+    def said(self, *arguments: str, text: str | None = None, exit_code: int = 0) -> str:
+        """Run the `flow8` command as the company's user; what it prints."""
         who = {"FLOW8_COMPANY": str(self.company_id), "FLOW8_USER": str(self.user_id)}
         done = subprocess.run(
             [sys.executable, "-m", "flow8_cli.main", *arguments],
             input=text, env={**self.environ, **who}, cwd=self.folder, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         assert done.returncode == exit_code, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return json.loads(done.stdout)
+        return done.stdout
 
     def start_worker(self, *, crash_at: str = "", processes_: int = 1, threads: int = 64) -> Worker:
         """A worker; it is listening when this returns."""

@@ -108,6 +108,26 @@ def test_each_of_two_links_releases_its_own_step_at_once(
         assert states(home, play_id) == {"slack": "done", "microsoft": "done"} | left
 
 
+def test_it_is_told_who_waits_for_what(home: Deployment, process: WorkerProcess) -> None:
+    play_id, links = parked(home, process, "slack", "microsoft")
+
+    shown = home.flow8("link", "show", links["slack"], "--json")
+    play = home.flow8("plays", str(play_id), "--json")
+    (listed,) = [play for play in home.flow8("plays", "--json")["plays"] if play["play_id"] == str(play_id)]
+    words = home.said("plays")
+
+    assert shown["waiting"]["plays"] == 1
+    (waiting,) = shown["waiting"]["steps"]
+    assert (waiting["play_id"], waiting["flow"], waiting["step"]) == (str(play_id), "waits", "slack")
+    for each in (play, listed):
+        assert {step["name"]: step["waiting_for"] for step in each["steps"]} == {
+            service: f"link:{link}" for service, link in links.items()
+        }
+    assert f"slack (waits for link {links['slack']})" in words
+    reconnect(home, "slack", link_id=links["slack"])
+    assert home.flow8("link", "show", links["slack"], "--json")["waiting"] == {"plays": 0, "steps": []}
+
+
 def test_a_connection_of_the_same_account_without_a_links_id_releases_too(
     home: Deployment, process: WorkerProcess
 ) -> None:
