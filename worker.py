@@ -7,7 +7,6 @@ What must exist before the fork is laid here once (settings, keys, the stop flag
 from __future__ import annotations
 
 import gc
-import mmap
 import os
 from typing import Any
 
@@ -27,6 +26,7 @@ from flow8_runtime.broker import find_or_start
 from flow8_runtime.process import WorkerProcess, start_or_end
 from flow8_runtime.queues import DRAIN, step_queue
 from flow8_runtime.wakeup import Wakeup
+from flow8_runtime.watchdog import Pulse, Watchdog
 
 foundation = laid().verified()
 broker = find_or_start(foundation.settings)
@@ -34,8 +34,7 @@ queues = tuple(filter(None, os.environ.get("FLOW8_QUEUES", "default").split(",")
 app = make_app(broker.url, queues=queues)
 app.conf.worker_concurrency = foundation.settings.worker.processes or os.cpu_count()
 
-# One byte that parent and children share: the parent alone hears the signal, the children must stop taking steps.
-_stop = mmap.mmap(-1, 1)
+_pulse = Pulse()
 _process: list[WorkerProcess] = []
 
 
@@ -47,15 +46,14 @@ def keep_our_logging(**_: Any) -> None:
 @signals.worker_process_init.connect
 def start(**_: Any) -> None:
     """In each child, after the fork."""
-    gc.freeze()  # what was imported is never garbage: collections pass it over, and its pages stay shared
-    gc.enable()
-    _process[:] = [start_or_end(foundation, broker, app, queues=queues, stopping=lambda: _stop[0] == 1)]
+    _process[:] = [start_or_end(foundation, broker, app, queues=queues, pulse=_pulse)]
 
 
 @signals.worker_ready.connect
 def first_sweep(**_: Any) -> None:
     """A starting worker rings without looking at the flag: a killed one may have left it up with nobody to hear."""
     gc.enable()
+    Watchdog(_pulse).start()
     with broker.flags() as flags:
         for queue in queues:
             Wakeup(flags).ring_anyway(queue)
@@ -64,12 +62,13 @@ def first_sweep(**_: Any) -> None:
 @signals.worker_shutting_down.connect
 def stop(**_: Any) -> None:
     """In the parent, at SIGTERM: what is in flight finishes, nothing new begins."""
-    _stop[0] = 1
+    _pulse.stop()
 
 
 @signals.worker_process_shutdown.connect
 def end(**_: Any) -> None:
     """In each child, after its last task."""
+    _pulse.end()
     while _process:
         _process.pop().close()
 

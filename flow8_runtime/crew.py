@@ -65,6 +65,11 @@ class Crew:
             self._dry = True
 
     @property
+    def at_work(self) -> int:
+        """How many threads are in a shift."""
+        return self._at_work
+
+    @property
     def is_dry(self) -> bool:
         """Whether whoever looked last found nothing to take."""
         return self._dry
@@ -95,7 +100,7 @@ class Crew:
             with self._changed:
                 self._calling -= 1
 
-    def end(self, *, within_s: float | None = None) -> None:
+    def end(self) -> None:
         """Take on nobody any more, and wait for those who are at work."""
         with self._changed:
             self._over = True
@@ -103,7 +108,7 @@ class Crew:
             threads = list(self._threads)
         for thread in threads:
             if thread is not threading.current_thread():
-                thread.join(within_s)
+                thread.join()
 
     @property
     def _quiet(self) -> bool:

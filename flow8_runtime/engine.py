@@ -23,6 +23,8 @@ from flow8_runtime.exchange import Exchange, HandIn
 from flow8_runtime.heads import lane
 from flow8_runtime.in_flight import InFlight, Kept
 from flow8_runtime.ledger import Claim, Landing, Ledger, Outcome
+from flow8_runtime.lingering import Lingerer
+from flow8_runtime.listener import Listener
 from flow8_runtime.owners import Owner
 from flow8_runtime.runner import DEADLINE_MARGIN_S, Runner
 from flow8_runtime.shares import Shares
@@ -33,6 +35,7 @@ BEFORE_LANDING = crashpoints.register("engine.before_landing", "the outcome is k
 LANDED = crashpoints.register("engine.landed", "the outcome is in the ledger, and the play's next step is claimed")
 
 MISSED_BEATS = 3
+HANGS_AFTER_S = DEADLINE_MARGIN_S / 2  # past its deadline; then its mark, and so its lease, still holds for a while
 
 log = logging.getLogger("flow8.engine")
 
@@ -41,7 +44,8 @@ class Engine:
     """One process's drainer, serving these queues, the first before the others. `stopping` is asked before each step:
     what is in flight finishes, nothing new begins.
 
-    `on_finished` hears of plays that are over and that somebody outside waits for.
+    `on_finished` hears of plays that are over and that somebody outside waits for. With a `listener` it lingers for
+    `linger_s` seconds when all is done.
     """
 
     def __init__(
@@ -55,6 +59,8 @@ class Engine:
         budget_s: float,
         threads: int = 64,
         queues: Sequence[str] = (DEFAULT_QUEUE,),
+        listener: Listener | None = None,
+        linger_s: float = 0.2,
         stopping: Callable[[], bool] = lambda: False,
         on_finished: Callable[[ObjectId], None] = lambda _: None,
     ) -> None:
@@ -71,19 +77,55 @@ class Engine:
         self._shares = Shares(threads)
         self._kept = Kept()
         self._exchange = Exchange(self._land, ledger.give_back)
+        self._lingerer = Lingerer(listener, wakeup, self._look, linger_s=linger_s) if listener else None
+        self._worn = False
+        self._hung = 0
         self._crew = Crew(self._shift, most=threads, clock=clock)
 
     def drain(self, queue: str = DEFAULT_QUEUE) -> None:
-        """Run what is due until nothing is, or the budget is spent; then wake another if more is due.
+        """Run what is due until nothing is, or the budget is spent; then wake another if more is due, or linger.
 
         Raises `StoreUnavailable` where the ledger cannot be asked; what was done by then is kept, and landed later.
         """
         self._wake(self._wakeup.answer, queue)
-        ends = self._clock.monotonic() + self._budget_s
+        if self._look(queue) and self._lingerer is not None and not self._ending():
+            self._lingerer.stay(queue)
+
+    def _look(self, queue: str) -> bool:
+        """Take what is due for a budget's time; True where nothing is left to take."""
+        if self._ending():
+            return False
         self._crew.begin()
-        self._crew.watch(ends, self._stopping)
-        if not self._crew.is_dry and self._ledger.due((queue,)):
+        self._crew.watch(self._clock.monotonic() + self._budget_s, self._ending)
+        if self._crew.is_dry:
+            return True
+        if self._ledger.due((queue,)):
             self._wake(self._wakeup.ring, queue)
+        return False
+
+    def end_hung(self) -> None:
+        """Tell the ledger of calls that are long past their deadline: each has cost its thread, and this process is to
+        be replaced. Raises `StoreUnavailable`."""
+        for claim in self._in_flight.overdue():
+            log.error("step %s hangs long after its deadline; its thread is given up", claim.step_run_id)
+            outcome = self._runner.overdue(claim)
+            self._told(outcome, self._ledger.land([outcome], owner=self._owner.id, take_next=False))
+            self._in_flight.give_up(claim)
+            self._hung += 1
+            self.wear_out()
+
+    def wear_out(self) -> None:
+        """Take up nothing new: this process is to be replaced once what is in flight has finished."""
+        self._worn = True
+
+    @property
+    def worn_out(self) -> bool:
+        """Whether this process has nothing left to do but to end: it is to be replaced, and nothing is in flight but
+        what hangs."""
+        return self._worn and not self._in_flight.live() and not self._kept.all() and self._crew.at_work <= self._hung
+
+    def _ending(self) -> bool:
+        return self._worn or self._stopping()
 
     def renew(self, store: Store, *, lease_s: float) -> None:
         """Renew the leases of what is in flight or waits to be landed; the heartbeat calls it, from its own thread.
@@ -111,6 +153,8 @@ class Engine:
 
     def close(self) -> None:
         """Wait for what is in flight; nothing new begins."""
+        if self._lingerer is not None:
+            self._lingerer.close()
         self._crew.end()
 
     def _shift(self) -> bool:
@@ -128,7 +172,7 @@ class Engine:
 
     def _next(self, outcome: Outcome | None, *, leaves: bool) -> Claim | None:
         """Hand in an outcome; what this thread does next. One that leaves takes only what is next in its play."""
-        go_on = not self._stopping()  # asked now: the worker may have been told to stop during the call
+        go_on = not self._ending()  # asked now: the worker may have been told to stop during the call
         if outcome is None and not go_on:
             return None
         hand_in = HandIn(outcome, wants=go_on and not leaves)
@@ -148,7 +192,7 @@ class Engine:
         return hand_in.claim
 
     def _land(self, outcomes: Sequence[Outcome], wanted: int) -> Landing:
-        go_on = not self._stopping()
+        go_on = not self._ending()
         return self._ledger.land(
             outcomes,
             owner=self._owner.id,
@@ -163,7 +207,7 @@ class Engine:
         flow = self._ledger.flow(claim.play["definition"])
         crashpoints.visit(CLAIMED)
         with (
-            self._in_flight.of(claim, most_s=flow.step(claim.step).timeout_s + DEADLINE_MARGIN_S),
+            self._in_flight.of(claim, most_s=flow.step(claim.step).timeout_s + HANGS_AFTER_S),
             self._shares.holding(claim.company_id, lane(claim.play, flow, claim.step)),
             self._crew.calling(),
         ):

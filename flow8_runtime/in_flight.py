@@ -43,6 +43,11 @@ class InFlight:
                 if self._entries.get(key) is entry:
                     del self._entries[key]
 
+    def give_up(self, claim: Claim) -> None:
+        """It hangs, and its outcome is told for it: it counts no more."""
+        with self._lock:
+            self._entries.pop((claim.play_id, claim.step), None)
+
     def live(self) -> list[Claim]:
         """The claims that are within their time."""
         return [entry.claim for entry in self._all(overdue=False)]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import random
 import threading
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 
 from billiard import pool
 from bson import ObjectId
@@ -23,6 +26,7 @@ from flow8_runtime.broker import Broker, find_or_start
 from flow8_runtime.caretaker import Caretaker
 from flow8_runtime.engine import MISSED_BEATS, Engine
 from flow8_runtime.foundation import Foundation
+from flow8_runtime.listener import Listener
 from flow8_runtime.outgoing import send_out
 from flow8_runtime.owners import Keys, Owner, Owners
 from flow8_runtime.platform import Platform
@@ -30,6 +34,7 @@ from flow8_runtime.queues import DEFAULT_QUEUE
 from flow8_runtime.runner import Parts, Runner
 from flow8_runtime.sweep import Sweep, SweepReport
 from flow8_runtime.wakeup import Wakeup
+from flow8_runtime.watchdog import Pulse
 
 log = logging.getLogger("flow8.worker")
 
@@ -40,9 +45,11 @@ CURSORS = "cursors"
 # came in between it never does, and ours say nothing; billiard's own 300 would make an idle worker take 30 s to stop.
 RESULT_LOOKS = 10
 
+YOUNG_OBJECTS = 20_000  # before Python looks for garbage: a step makes thousands, hardly any of them in cycles
+
 
 class WorkerProcess:
-    """What a pool process holds. Made after the fork; `close` after the last task.
+    """What a pool process holds. Made after the fork; `close` after the last task. `alive` is told at each heartbeat.
 
     Making one needs no store: where that is away, each wake-up and each heartbeat asks again.
     """
@@ -55,11 +62,13 @@ class WorkerProcess:
         *,
         queues: Collection[str] = (DEFAULT_QUEUE,),
         stopping: Callable[[], bool] = lambda: False,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
         self.platform = Platform(foundation)
         self.settings = foundation.settings
         self._queues = tuple(queues)
         self._stopping = stopping
+        self._alive = alive
         self._flags = broker.flags()
         self.wakeup = Wakeup(self._flags)
         self.answers = Answers(lambda: self.platform.ledger, app)
@@ -108,8 +117,14 @@ class WorkerProcess:
 
     def beat(self) -> None:
         """Say that this process lives, renew the leases of its calls, and land what is waiting for the store."""
+        self._alive()
         engine = self.engine
         self._beat()
+        engine.end_hung()
+        if resident_mb() > self.settings.worker.memory_mb:
+            engine.wear_out()
+        if engine.worn_out:
+            self._give_way()
         engine.renew(self.platform.store, lease_s=self.settings.worker.lease_s)
         engine.land_kept()
 
@@ -146,6 +161,14 @@ class WorkerProcess:
         keys = Keys(primary=ring.primary.kid, reads=tuple(ring.keys))
         self.owner.beat(self.platform.store, alive_s=self.settings.worker.beat_s * MISSED_BEATS, keys=keys)
 
+    def _give_way(self) -> None:
+        """End this process, from its heartbeat's thread: Celery forks another. What a message had it do comes back, as
+        after any death."""
+        log.warning("this process is replaced: a call hangs in it, or it has grown too large")
+        with suppress(StoreUnavailable):
+            self.owner.close(self.platform.store)
+        os._exit(1)
+
     def _make_engine(self) -> Engine:
         return Engine(
             ledger=self.platform.ledger,
@@ -156,6 +179,8 @@ class WorkerProcess:
             budget_s=self.settings.worker.budget_s,
             threads=self.settings.worker.threads,
             queues=self._queues,
+            listener=Listener(self._flags),
+            linger_s=self.settings.worker.linger_s,
             stopping=self._stopping,
             on_finished=lambda play_id: self.answers.tell_all([play_id]),
         )
@@ -218,6 +243,12 @@ class WorkerProcess:
             self.sweep()
 
 
+def resident_mb() -> float:
+    """What of this process lies in memory, in megabytes."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
 def _attempt(work: Callable[[], None]) -> None:
     try:
         work()
@@ -233,13 +264,16 @@ def start_or_end(
     app: Celery,
     *,
     queues: Collection[str],
-    stopping: Callable[[], bool],
+    pulse: Pulse,
 ) -> WorkerProcess:
     """A started process; one that cannot start ends, and Celery forks another: a pool process without its parts would
     take messages and lose them."""
+    gc.freeze()  # what was imported is never garbage: collections pass it over, and its pages stay shared
+    gc.set_threshold(YOUNG_OBJECTS)
+    gc.enable()
     pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = RESULT_LOOKS
     try:
-        return WorkerProcess(foundation, broker, app, queues=queues, stopping=stopping)
+        return WorkerProcess(foundation, broker, app, queues=queues, stopping=pulse.stopping, alive=pulse.beat)
     except Exception:  # whatever it is, it is told, and this process is no use
         log.exception("a pool process cannot start; another one tries in a second")
         time.sleep(1)

@@ -19,6 +19,7 @@ from flow8_core.clock import Clock, Deadline, to_millis
 from flow8_core.egress import Egress
 from flow8_core.errors import (
     AppBlocked,
+    ExecutionTimeout,
     Flow8Error,
     InternalError,
     InvalidGrant,
@@ -107,6 +108,15 @@ class Runner:
                 InternalError(f"The module failed unexpectedly ({type(error).__name__}).", ambiguous=attempt.called)
             )
 
+    def overdue(self, claim: Claim) -> Outcome:
+        """What is to be told of a step whose call hangs: its thread will hardly tell."""
+        attempt = self._attempt(claim)
+        attempt.called = claim.state["status"] == "calling"
+        attempt.effect = Effect(claim.state.get("effect", Effect.ONCE))
+        seconds = attempt.timeout_s
+        message = f"The module did not end by itself {seconds:g} s after it began; it was given up."
+        return attempt.failed(ExecutionTimeout(message, ambiguous=attempt.called))
+
     def _attempt(self, claim: Claim) -> _Attempt:
         return _Attempt(self._parts, claim, self._parts.ledger.flow(claim.play["definition"]).step(claim.step))
 
@@ -128,6 +138,10 @@ class _Attempt:
         self.effect = Effect.ONCE
         self.called = False
         self.log = parts.log.bind(step_run_id=claim.step_run_id)
+
+    @property
+    def timeout_s(self) -> float:
+        return self._step.timeout_s
 
     @property
     def until(self) -> datetime:

@@ -28,6 +28,7 @@ from flow8_runtime.queues import DRAIN, bell_channel, drain_queue
 
 FLAG_LIFE_S = 5
 QUIET_S = 0.02
+HELD_LONGER_S = 0.5  # a listener that is late by so much still finds its flag up
 
 # KEYS: flag, queue. ARGV: the flag's life, the message, the bell's channel, "1" to ring whatever the flag says.
 # A user who may not publish still rings: without the bell a lingering drainer hears of it by the message.
@@ -85,6 +86,14 @@ class Wakeup:
         flag then falls by itself, and until it has the sweep wakes."""
         try:
             self._flags.delete(self._place(queue).flag)
+        except (redis.RedisError, OSError) as error:
+            raise _away() from error
+
+    def hold(self, queue: str, seconds: float) -> None:
+        """Keep producers from sending messages for so long, and a moment more: a drainer listens to the bell. Raises
+        `StoreUnavailable` as `ring` does."""
+        try:
+            self._flags.set(self._place(queue).flag, "1", px=int((seconds + HELD_LONGER_S) * 1000))
         except (redis.RedisError, OSError) as error:
             raise _away() from error
 

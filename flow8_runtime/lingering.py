@@ -1,0 +1,80 @@
+"""A drainer that has found everything done stays for a moment and listens: a fresh step then needs no message.
+
+While it listens it holds the wake-up's flag up, so that producers only ring the bell and no message wakes another
+process for the same step. It takes the flag down before each look, as every drainer does; should it die, the flag falls
+by itself, and the sweep wakes whoever is there.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from flow8_core.errors import StoreUnavailable
+from flow8_runtime.listener import Listener
+from flow8_runtime.wakeup import Wakeup
+
+log = logging.getLogger("flow8.engine")
+
+Look = Callable[[str], bool]
+
+
+class Lingerer:
+    """Listens in a thread of its own, which begins when it is first needed: the process's Celery side is free for other
+    messages meanwhile. `look(queue)` drains what is due and says whether nothing is left."""
+
+    def __init__(self, listener: Listener, wakeup: Wakeup, look: Look, *, linger_s: float) -> None:
+        self._listener = listener
+        self._wakeup = wakeup
+        self._look = look
+        self._linger_s = linger_s
+        self._changed = threading.Condition()
+        self._asked: str | None = None
+        self._over = False
+        self._thread: threading.Thread | None = None
+
+    def stay(self, queue: str) -> None:
+        """Listen for this queue from now on, for a while."""
+        with self._changed:
+            self._asked = queue
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._live, name="flow8-lingerer", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Stop listening."""
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(self._linger_s + 5)
+
+    def _live(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._asked is not None or self._over)
+                queue, self._asked = self._asked, None
+            if self._over or queue is None:
+                break
+            try:
+                self._linger(queue)
+            except StoreUnavailable as error:
+                log.warning("lingering: %s", error.message)
+            except Exception:
+                log.exception("lingering failed; messages wake this process")
+        self._listener.close()
+
+    def _linger(self, queue: str) -> None:
+        if not self._listener.listen((queue,)):
+            return
+        quiet = True
+        heard = True
+        while quiet and heard and not self._over:
+            self._wakeup.hold(queue, self._linger_s)
+            heard = self._listener.heard(self._linger_s)
+            self._wakeup.answer(queue)
+            quiet = self._look(queue)
+        if not quiet:
+            self._listener.listen(())  # nobody reads the bells of a busy queue
