@@ -32,6 +32,8 @@ FEW = 16  # so many of a lane are taken in their order
 LANES = 16  # that one look visits
 LANES_ASKED = 64  # that are asked whether anything in them is due
 KEPT_FOR = timedelta(seconds=0.2)
+FRESH_FOR = timedelta(seconds=0.05)
+FEW_LANES = 4
 
 
 @dataclass
@@ -44,11 +46,18 @@ class _Lane:
 
 
 class _Look:
-    """The candidates of one queue, read at one moment. What has changed since fails its compare-and-set."""
+    """The candidates of one queue, read at one moment in the lanes that were seen before that. What has changed since
+    fails its compare-and-set."""
 
-    def __init__(self, read_at: datetime, lanes: list[_Lane]) -> None:
+    def __init__(self, seen_at: datetime, read_at: datetime, heads: Sequence[Play], lanes: list[_Lane]) -> None:
+        self.seen_at = seen_at
         self.read_at = read_at
+        self.heads = heads
         self.lanes = deque(lanes)
+
+    def fresh(self, now: datetime) -> bool:
+        """Whether reading these lanes again is worth a try before all lanes are looked for again."""
+        return self.seen_at <= now < self.seen_at + FRESH_FOR and 0 < len(self.heads) <= FEW_LANES
 
     def usable(self, now: datetime) -> bool:
         return self.read_at <= now < self.read_at + KEPT_FOR and any(lane.plays for lane in self.lanes)
@@ -124,29 +133,31 @@ class Candidates:
 
     def _next(self, queue: str, now: datetime, besides: Collection[ObjectId], shares: Shares | None) -> Play | None:
         look = self._looks.get(queue)
-        if look is not None and look.usable(now):
+        play = look.take(besides, shares) if look is not None and look.usable(now) else None
+        if play is None and look is not None and look.fresh(now):
+            look = self._looks[queue] = self._read(queue, look.heads, look.seen_at, now, shares)
             play = look.take(besides, shares)
-            if play is not None:
-                return play
-        look = self._looks[queue] = _Look(now, self._lanes(queue, now, shares))
-        return look.take(besides, shares)
+        if play is None:  # nothing is said to be done before all lanes have been looked for
+            heads = list(self._heads(queue, self._cursors.get(queue, ""), LANES))
+            if heads:
+                self._cursors[queue] = heads[-1]["lane"]
+            look = self._looks[queue] = self._read(queue, heads, now, now, shares)
+            play = look.take(besides, shares)
+        return play
 
-    def _lanes(self, queue: str, now: datetime, shares: Shares | None) -> list[_Lane]:
-        """The lanes from where the last look ended, round and round, with the plays that are due in them."""
+    def _read(
+        self, queue: str, heads: Sequence[Play], seen_at: datetime, now: datetime, shares: Shares | None
+    ) -> _Look:
+        """The plays that are due in the lanes of these heads."""
         lanes: list[_Lane] = []
-        heads = list(self._heads(queue, self._cursors.get(queue, ""), LANES))
-        if heads:
-            self._cursors[queue] = heads[-1]["lane"]
-        waiting: dict[str, ObjectId] = {}
         each = max(1, WINDOW // max(1, len(heads)))
         for head in self._admitted(heads, now):
             plays = self._due(queue, head["lane"], each, now)
             if plays:
-                waiting[head["lane"]] = head["company_id"]
                 lanes.append(_Lane(head["lane"], head["company_id"], deque(self._turned(plays))))
         if shares is not None:
-            shares.seen(waiting, now=now.timestamp())
-        return lanes
+            shares.seen({lane.name: lane.company for lane in lanes}, now=now.timestamp())
+        return _Look(seen_at, now, heads, lanes)
 
     def _heads(self, queue: str, after: str, most: int) -> Iterator[Play]:
         """One play of each lane, `most` lanes: those behind `after`, then those up to it."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -152,3 +154,17 @@ def test_mongodb_answers_declared_queries_from_their_index(real_mongo: str) -> N
             plan = str((cursor.sort(list(sort)) if sort else cursor).explain()["queryPlanner"]["winningPlan"])
             assert "IXSCAN" in plan
             assert "'stage': 'SORT'" not in plan
+
+
+def test_a_remembered_plan_gives_what_a_new_one_does_whatever_the_values(tmp_path: Path) -> None:
+    values = (None, True, False, 1, 0, "x", "y")
+    documents = [{"_id": number, "a": a, "b": b} for number, (a, b) in enumerate(itertools.product(values, values))]
+    with closing(SqliteStore(tmp_path / "store.db", clock=SystemClock())) as store:
+        store.declare("pairs", [Index((("a", 1), ("b", 1)))])
+        store.batch([Insert("pairs", document) for document in documents])
+
+        for a, b in itertools.product(values, values):
+            for condition in ({"a": a, "b": b}, {"b": b, "a": a}, {"b": b}):
+                fits = compile_filter(condition)
+                expected = [document["_id"] for document in documents if fits.matches(document)]
+                assert sorted(found["_id"] for found in store.find("pairs", condition)) == expected

@@ -66,7 +66,7 @@ def check_storable(document: Mapping[str, Any]) -> None:
 def check_fields(document: Mapping[str, Any]) -> None:
     """Raises `ValidationFailed` for a top-level field that no document may have."""
     for name in document:
-        if not isinstance(name, str) or name[:1] == "$" or name == RESERVED:
+        if type(name) is not str or name == RESERVED or name.startswith("$"):
             raise ValidationFailed(f"A document's field cannot be named {name!r}.", path=str(name))
 
 

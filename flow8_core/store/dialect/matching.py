@@ -43,6 +43,11 @@ class Condition:
 
     def holds(self, document: Mapping[str, Any]) -> bool:
         """Whether what the path leads to passes: one of the values, or of the elements where one is an array."""
+        if self.operator == "$eq" and len(self.parts) == 1:  # what every compare-and-set asks
+            value = document.get(self.path, MISSING)
+            kind = type(value)
+            if kind is type(self.value) and kind in _SAME_TYPE_ONLY:
+                return bool(value == self.value)
         return _OPERATORS[self.operator](self, lookup(document, self.parts))
 
 

@@ -31,8 +31,13 @@ class Change(NamedTuple):
         """Whether what these paths lead to in the document may become something else."""
         if self.replacement is None:
             return any(parts[0] == touched[0] for parts in paths for _, touched, _ in self.steps)
-        for parts in paths:  # noqa: SIM110 - at every write, for every index
-            if _differ(scalar(document, parts), scalar(self.replacement, parts)):
+        new = self.replacement
+        for parts in paths:  # at every write, for every index
+            if len(parts) == 1:
+                before, after = document.get(parts[0], MISSING), new.get(parts[0], MISSING)
+            else:
+                before, after = scalar(document, parts), scalar(new, parts)
+            if before is not after and _differ(before, after):
                 return True
         return False
 

@@ -105,6 +105,7 @@ class Collection:
     name: str
     durable: bool
     indexes: tuple[IndexTable, ...]
+    plans: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)  # plan.py's, by the query's shape
     table: str = field(init=False)
     get_sql: str = field(init=False)
     has_unique: bool = field(init=False)

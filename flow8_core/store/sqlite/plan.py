@@ -16,6 +16,7 @@ from flow8_core.store.dialect import keys
 from flow8_core.store.dialect.matching import Condition, Matcher
 from flow8_core.store.sqlite.catalogue import Collection, IndexTable
 
+MOST_PLANS = 500  # that are remembered of a collection
 MOST_VALUES = 1000  # of an `$in` that is worth a seek for each
 _RANGES = ("$gt", "$gte", "$lt", "$lte")
 
@@ -29,13 +30,14 @@ class Statement(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """`main` and, for an index that has met arrays, `multikey`. `rest` is what rows of `main` must still be asked;
-    `ordered`: they come as sorted."""
+    """`main` and, for an index that has met arrays, `multikey`. `rest` is what rows of `main` must still be asked,
+    `settled` what its parameters say, in their order; `ordered`: they come as sorted."""
 
     main: Statement
     multikey: Statement | None
     ordered: bool
     rest: Matcher
+    settled: tuple[Condition, ...] = ()
 
     @property
     def exact(self) -> bool:
@@ -66,6 +68,43 @@ class _Terms:
 
 def choose(collection: Collection, matcher: Matcher, sort: Sort) -> Plan:
     """The best plan that the indexes allow; a scan of the collection at worst."""
+    if matcher.alternatives or any(each.operator != "$eq" for each in matcher.conditions) or collection.has_arrays:
+        return _chosen(collection, matcher, sort)
+    shape = (*(each.path for each in matcher.conditions), *sort)
+    known = collection.plans.get(shape)
+    if known is None:
+        plan = _chosen(collection, matcher, sort)
+        if len(collection.plans) < MOST_PLANS:
+            collection.plans[shape] = _Equalities.of(plan, matcher)
+        return plan
+    remembered: _Equalities = known
+    return remembered.plan_for(matcher)
+
+
+class _Equalities(NamedTuple):
+    """The plan of a query that asks for equality alone: only the values differ. `bound` are the places of the
+    conditions that are parameters, `rest` of those that are not."""
+
+    plan: Plan
+    bound: tuple[int, ...]
+    rest: tuple[int, ...]
+
+    @classmethod
+    def of(cls, plan: Plan, matcher: Matcher) -> _Equalities:
+        places = {id(condition): place for place, condition in enumerate(matcher.conditions)}
+        bound = tuple(places[id(condition)] for condition in plan.settled)
+        rest = tuple(places[id(condition)] for condition in plan.rest.conditions)
+        return cls(plan, bound, rest)
+
+    def plan_for(self, matcher: Matcher) -> Plan:
+        """The same plan with these values."""
+        conditions = matcher.conditions
+        parameters = tuple([conditions[place].key for place in self.bound])
+        main = self.plan.main._replace(parameters=parameters)
+        return self.plan._replace(main=main, rest=Matcher(tuple([conditions[place] for place in self.rest])))
+
+
+def _chosen(collection: Collection, matcher: Matcher, sort: Sort) -> Plan:
     by_path: dict[str, list[Condition]] = {}
     for condition in matcher.conditions:
         by_path.setdefault(condition.path, []).append(condition)
@@ -93,7 +132,7 @@ def _by_id(collection: Collection, terms: _Terms, sort: Sort, matcher: Matcher) 
     where = f" WHERE {' AND '.join(terms.where)}" if terms.where else ""
     ordered, order = _id_order(sort)
     statement = Statement(f"{collection.table} AS d{where}", order, tuple(terms.parameters))
-    return Plan(statement, None, ordered, matcher.without(terms.settled))
+    return Plan(statement, None, ordered, matcher.without(terms.settled), tuple(terms.settled))
 
 
 def _id_order(sort: Sort) -> tuple[bool, str]:
@@ -111,7 +150,7 @@ def _by_index(collection: Collection, index: IndexTable, terms: _Terms, order: s
     if index.has_arrays:
         where = " AND ".join(["i.m = 1", *terms.wide_where])
         multikey = Statement(f"{joined} WHERE {where}", "", tuple(terms.wide_parameters))
-    return Plan(main, multikey, order is not None, matcher.without(terms.settled))
+    return Plan(main, multikey, order is not None, matcher.without(terms.settled), tuple(terms.settled))
 
 
 def _terms(index: IndexTable, by_path: dict[str, list[Condition]]) -> _Terms:
