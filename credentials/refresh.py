@@ -15,9 +15,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
-from credentials import link_errors, revocation, token_reply
+from credentials import link_errors, refresh_errors, revocation, token_reply
+from credentials.adoption import Adoption
 from credentials.applications import Applications, refused_mark
 from credentials.audit import Audit
 from credentials.grants import MAIN, USER, GrantPath
@@ -28,6 +29,7 @@ from credentials.providers.provider import Provider
 from credentials.refresh_claims import CALL_S, Claim, Claims, Pause
 from credentials.refresh_plan import plan
 from credentials.refresh_settings import RefreshSettings
+from credentials.spool import Spool
 from credentials.token_errors import refusal
 from credentials.token_reply import Reply, Tokens
 from credentials.vault import Vault
@@ -35,16 +37,13 @@ from flow8_core import crashpoints
 from flow8_core.clock import Clock, Deadline, SystemClock
 from flow8_core.egress import Egress
 from flow8_core.errors import (
-    ExecutionTimeout,
     Flow8Error,
     InsufficientScope,
     InternalError,
     InvalidGrant,
     ProviderMisconfigured,
-    ProviderUnavailable,
-    RefreshBusy,
+    StoreUnavailable,
     TokenRevoked,
-    ValidationFailed,
     VendorBadResponse,
 )
 from flow8_core.store import Store
@@ -52,6 +51,7 @@ from flow8_core.store import Store
 CLAIMED = crashpoints.register("refresh.claimed", "the refresh is claimed in the document; nothing is sent")
 SENT = crashpoints.register("refresh.sent", "the provider has answered; nothing of the answer is read")
 RECEIVED = crashpoints.register("refresh.received", "the reply is in memory and nowhere else")
+SPOOLED = crashpoints.register("refresh.spooled", "the sealed reply is in the spool, if there is one, not in the store")
 KEPT = crashpoints.register("refresh.kept", "the raw reply is durable; nothing of it is interpreted")
 STORED = crashpoints.register("refresh.stored", "the new tokens are stored; nobody has been told")
 
@@ -98,6 +98,8 @@ class Refresher:
         self._pause = pause
         self._claims = Claims(store, vault, pause=pause)
         self._applications = Applications(store, vault, settings)
+        self._spool = Spool(settings.spool)
+        self._adoption = Adoption(store, vault, providers, self._claims, self._spool)
 
     def fresh(self, link: Link, *, deadline: Deadline, force: bool = False) -> Link:
         """The link with a usable access token, refreshed where that is due; never waits longer than a second for
@@ -120,6 +122,22 @@ class Refresher:
         refresh token.
         """
         return self._with_user(self._renewed(self._current(link), MAIN, deadline, why="wished"), deadline, wished=True)
+
+    def adopt(self, *, deadline: Deadline) -> int:
+        """Bring the replies that lie in this host's spool to their links, and read them; how many links live by one
+        now. Raises `StoreUnavailable`: they stay where they are."""
+        adopted = 0
+        for spooled in self._spool.all():
+            link = self._adoption.take(spooled)
+            if link is None:
+                continue
+            try:
+                adopted += self.fresh(self._current(link), deadline=deadline).generation > link.generation
+            except StoreUnavailable:
+                raise
+            except Flow8Error as error:
+                _log.warning("the spooled reply of link %s brought nothing: %s", link.id, error.code)
+        return adopted
 
     def _with_user(self, renewed: Link, deadline: Deadline, *, wished: bool = False) -> Link:
         """The link with the user's own token renewed as well, where it has one."""
@@ -149,52 +167,30 @@ class Refresher:
             step = plan(grant, provider, now=now, force=again == "refused", wished=again == "wished")
             match step.step:
                 case "use":
-                    return link if again != "wished" else self._unrenewed(link, path)
+                    if again == "wished":
+                        raise refresh_errors.unrenewed(link, grant, provider, now=now)
+                    return link
                 case "dead":
                     raise self._expired(link, path, step.reason or "token_expired")
                 case "back_off":
-                    raise self._backing_off(turn, step.retry_after)
+                    raise refresh_errors.backing_off(link, step.retry_after)
                 case "recover":
                     found = self._recovered(turn)
                 case "send":
-                    found = self._sent(turn, unknown=step.unknown)
+                    spooled = step.unknown and self._adoption.keep(link)
+                    found = None if spooled else self._sent(turn, unknown=step.unknown)
                 case "wait":
                     found, retry_after = None, step.retry_after
             if found is not None:
                 return found
-        raise RefreshBusy(
-            f"The {link.service} link {link.id} is being refreshed by another process; try again in a moment.",
-            service=link.service,
-            link_id=str(link.id),
-            retry_after=retry_after or 1.0,
-        )
-
-    def _unrenewed(self, link: Link, path: GrantPath) -> NoReturn:
-        """Why a wish cannot be met although the link works."""
-        grant = link.grant(path)
-        if not grant.refreshable:
-            raise ValidationFailed(
-                f"{self._providers.get(link.service).title} gave no refresh token for the link {link.id}; connect it "
-                f"anew with `flow8 link connect {link.service} --reconnect {link.id}` when its access token ends.",
-                path="ID", service=link.service, link_id=str(link.id),
-            )  # fmt: skip
-        left_s = ((grant.expiry or self._store.now()) - self._store.now()).total_seconds()
-        raise RefreshBusy(
-            f"Whether an earlier refresh of the {link.service} link {link.id} took place is unknown. Its access token "
-            "is used to its end, and only then the refresh token is tried again, for then nothing can be lost.",
-            service=link.service, link_id=str(link.id), retry_after=max(1.0, left_s),
-        )  # fmt: skip
+        raise refresh_errors.busy(link, retry_after)
 
     def _sent(self, turn: _Turn, *, unknown: bool) -> Link | None:
         """Claim and refresh; None where somebody else was first."""
         if turn.deadline.remaining() < LEAST_S and turn.provider.replay != "reusable":
             if turn.usable:
                 return turn.link
-            raise ExecutionTimeout(
-                f"Too little time is left to refresh the {turn.link.service} link; raise the step's timeout.",
-                service=turn.link.service,
-                link_id=str(turn.link.id),
-            )
+            raise refresh_errors.too_late(turn.link)
         standing = self._applications.standing(turn.provider, now=self._store.now())
         if standing.code is not None and not standing.trial:
             return self._paused(turn, standing.code)
@@ -227,7 +223,11 @@ class Refresher:
     def _answered(self, turn: _Turn, claim: Claim, reply: Reply, sent_at: datetime) -> Link | None:
         if not 200 <= reply.status < 300:
             return self._failed(turn, claim, self._refusal(turn.provider, reply))
-        self._claims.keep_reply(claim, reply, sent_at=sent_at)
+        envelope = self._claims.sealed_reply(claim, reply, sent_at=sent_at)
+        spooled = self._spool.put(claim.link, claim.path, envelope, sent_at=sent_at)
+        crashpoints.visit(SPOOLED)
+        self._claims.keep_sealed(claim, envelope, sent_at=sent_at)
+        self._spool.remove(spooled)
         crashpoints.visit(KEPT)
         return self._read(turn, claim, reply, sent_at)
 
@@ -319,12 +319,7 @@ class Refresher:
         self._claims.give_up(claim, pause_s=DISBELIEF_S, spent_perhaps=perhaps, marks=marks)
         if turn.usable:
             return claim.link
-        link = claim.link
-        raise ProviderUnavailable(
-            f"{turn.provider.title} refuses many accounts at once, so that the {link.service} link {link.id} is not "
-            "given up but tried again later. Its administrator has been told in the log.",
-            service=link.service, link_id=str(link.id), provider_code=error.provider_code, retry_after=DISBELIEF_S,
-        )  # fmt: skip
+        raise refresh_errors.disbelieved(claim.link, turn.provider, error, retry_after=DISBELIEF_S)
 
     def _paused(self, turn: _Turn, code: str) -> Link | None:
         """The application is refused: the link waits until that is mended, and its access token is used to its end."""
@@ -343,9 +338,7 @@ class Refresher:
         """What to raise for a grant that nothing can renew, after its status says so."""
         expired = self._claims.expire(link, path, reason)
         if expired is None:
-            return RefreshBusy(
-                f"The {link.service} link {link.id} is being changed; try again.", link_id=str(link.id), retry_after=1.0
-            )
+            return refresh_errors.busy(link)
         self._record("integration_needs_reconnect", expired, path)
         return link_errors.unusable(expired) or InvalidGrant("Reconnect the account.", link_id=str(link.id))
 
@@ -372,15 +365,6 @@ class Refresher:
         error = link_errors.unusable(link)
         if error is not None:
             raise error
-
-    def _backing_off(self, turn: _Turn, retry_after: float | None) -> ProviderUnavailable:
-        link = turn.link
-        return ProviderUnavailable(
-            f"The last refresh of the {link.service} link {link.id} failed; it is tried again in a moment.",
-            service=link.service,
-            link_id=str(link.id),
-            retry_after=retry_after,
-        )
 
     def _record(self, action: str, link: Link, path: GrantPath, *, error: Flow8Error | None = None) -> None:
         after: dict[str, Any] = {"service": link.service, "status": link.status, "status_reason": link.status_reason}

@@ -68,7 +68,11 @@ class Claims:
 
     def reread(self, link: Link) -> Link | None:
         """The link as it is now; None where it is gone."""
-        found = self._store.find(COLLECTION, {"_id": link.id, "company_id": link.company_id}, limit=1)
+        return self.find(link.company_id, link.id)
+
+    def find(self, company_id: ObjectId, link_id: ObjectId) -> Link | None:
+        """A company's link; None where it has no such one."""
+        found = self._store.find(COLLECTION, {"_id": link_id, "company_id": company_id}, limit=1)
         return Link(found[0], self._vault) if found else None
 
     def take(self, link: Link, path: GrantPath, *, unknown: bool) -> Claim | None:
@@ -96,22 +100,45 @@ class Claims:
     def keep_reply(self, claim: Claim, reply: Reply, *, sent_at: datetime) -> bool:
         """Put the raw reply, sealed, into the claim: before anything of it is read. False where the generation is past
         or the link is gone. Tries for as long as the lease allows, for this may be the only copy of the tokens."""
+        return self.keep_sealed(claim, self.sealed_reply(claim, reply, sent_at=sent_at), sent_at=sent_at)
+
+    def sealed_reply(self, claim: Claim, reply: Reply, *, sent_at: datetime) -> dict[str, Any]:
+        """The raw reply as the claim holds it. It says itself which generation it was bought with: one of an earlier
+        generation, put back by somebody, is not taken."""
         text = json.dumps(
-            {"status": reply.status, "headers": dict(reply.headers), "body": reply.body.decode("latin-1")}
+            {
+                "status": reply.status,
+                "headers": dict(reply.headers),
+                "body": reply.body.decode("latin-1"),
+                "spent": _spent_with(claim.link, claim.path),
+                "sent_at": sent_at.isoformat(),
+            }
         )
         place = grants.place(claim.path, "refresh.reply", link_id=claim.link.id, company_id=claim.link.company_id)
-        kept = {"reply": self._vault.seal(place, text), "sent_at": sent_at}
+        return self._vault.seal(place, text)
+
+    def keep_sealed(self, claim: Claim, envelope: Mapping[str, Any], *, sent_at: datetime) -> bool:
+        """As `keep_reply`, for what `sealed_reply` gave."""
+        kept = {"reply": dict(envelope), "sent_at": sent_at}
         changes = {claim.path.field(f"refresh.{name}"): value for name, value in kept.items()}
         return self._insist(claim, {"$set": changes}) is not None
 
     def kept_reply(self, link: Link, path: GrantPath) -> tuple[Reply, datetime] | None:
         """A reply that a holder kept and did not get to read, with the time at which it was asked for."""
-        claim = link.grant(path).claim
         try:
-            kept = json.loads(link.open("refresh.reply", path).reveal())
-        except (EnvelopeRejected, ValueError):
+            return self.opened_reply(link, path, link.grant(path).claim["reply"])
+        except (EnvelopeRejected, ValueError, KeyError):
             return None
-        return Reply(kept["status"], kept["headers"], kept["body"].encode("latin-1")), claim["sent_at"]
+
+    def opened_reply(self, link: Link, path: GrantPath, envelope: Mapping[str, Any]) -> tuple[Reply, datetime]:
+        """What `sealed_reply` sealed. Raises `EnvelopeRejected` for what was sealed elsewhere, and `ValueError` for
+        what was bought with another generation than the one that the link has."""
+        place = grants.place(path, "refresh.reply", link_id=link.id, company_id=link.company_id)
+        kept = json.loads(self._vault.open(place, envelope).reveal())
+        if kept.get("spent") != _spent_with(link, path):
+            raise ValueError("of another generation")
+        reply = Reply(kept["status"], kept["headers"], kept["body"].encode("latin-1"))
+        return reply, datetime.fromisoformat(kept["sent_at"])
 
     def store_tokens(self, claim: Claim, tokens: Tokens, provider: Provider, *, issued_at: datetime) -> Link | None:
         """Everything in one update, on the generation that was spent; None where it is past or the link is gone."""
@@ -226,6 +253,11 @@ class Claims:
 
     def _cleared(self, path: GrantPath) -> dict[str, str]:
         return dict.fromkeys((path.field("refresh"), path.field("not_before"), *REFUSED), "")
+
+
+def _spent_with(link: Link, path: GrantPath) -> list[Any]:
+    """Which of a link's successive refresh tokens a refresh spends."""
+    return [str(link.document.get("grant_id")), link.grant(path).generation]
 
 
 def _status(path: GrantPath, status: str, reason: str | None) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -10,6 +12,7 @@ class RefreshSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    spool: Path | None = Field(None, description="Folder on a local disk where each reply is sealed before the store.")
     breaker_links: int = Field(
         10, ge=2, le=100_000, description="So many links of a service refused in the window: none is marked as dead."
     )

@@ -50,6 +50,11 @@ class Caretaker:
             sent += 1
         return sent
 
+    def adopt_spooled(self) -> None:
+        """Bring what this host's spool holds to its links; each process looks, for the spool is its host's own."""
+        if self._platform.settings.refresh.spool is not None:
+            self._platform.refresher.adopt(deadline=Deadline.after(REFRESH_S, self._platform.clock))
+
     def take(self, message: RefreshLink) -> bool:
         """Look after a link in a thread of its own; whether there was room for it."""
         if not self._room.acquire(blocking=False):

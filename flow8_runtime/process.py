@@ -81,7 +81,7 @@ class WorkerProcess:
         # threads of their own, for a long sweep must not make this process count as dead, nor a slow receiver delay it
         self._upkeep = (
             self._every(min(worker.beat_s, worker.lease_s / 3), self.beat),
-            self._every(worker.sweep_s, self._keep_broker, self._sweep_in_turn),
+            self._every(worker.sweep_s, self._keep_broker, self.links.adopt_spooled, self._sweep_in_turn),
             self._every(worker.sweep_s, self._send_out),
         )
 

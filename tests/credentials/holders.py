@@ -15,6 +15,7 @@ from bson import ObjectId
 from credentials.keyring import Keyring, KeySettings
 from credentials.links import Links
 from credentials.refresh import Refresher
+from credentials.refresh_settings import RefreshSettings
 from credentials.vault import Vault
 from flow8_core import crashpoints, errors
 from flow8_core.clock import Deadline, SystemClock
@@ -39,6 +40,7 @@ class Errand:
     acme: dict[str, Any]
     crash_at: str = ""
     force: bool = False
+    spool: Path | None = None
 
 
 def errand(desk: Desk, link: Any, folder: Path, ca_file: Path, *, crash_at: str = "", **acme: Any) -> Errand:
@@ -64,7 +66,8 @@ def _run(one: Errand, outcome: Connection) -> None:
     with closing(open_store(f"sqlite:///{one.folder / 'desk.db'}", clock=clock)) as store, Egress(settings) as egress:
         link = Links(store, vault, ObjectId(one.company_id)).get(one.link_id)
         crashpoints.arm(one.crash_at)
-        refresher = Refresher(store, vault, providers_at(one.url, **one.acme), egress)
+        spooling = RefreshSettings(spool=one.spool)
+        refresher = Refresher(store, vault, providers_at(one.url, **one.acme), egress, settings=spooling)
         try:
             fresh = refresher.fresh(link, deadline=Deadline.after(20.0, SystemClock()), force=one.force)
         except errors.Flow8Error as error:

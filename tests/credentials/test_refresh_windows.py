@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,19 +16,22 @@ from credentials import refresh
 from credentials.grants import COLLECTION, MAIN
 from credentials.refresh import Refresher
 from credentials.refresh_claims import LEASE_S, Claims
+from credentials.refresh_settings import RefreshSettings
 from credentials.token_reply import Reply
 from credentials.vault import Vault
 from flow8_core import crashpoints, errors
 from flow8_core.egress import Egress
 from flow8_core.store import Store
 from tests.counterparts.token_server import Answer, Loopback, TokenServer
-from tests.credentials.desk import Desk, open_desk
-from tests.credentials.holders import errand, send
+from tests.credentials.desk import Desk, SharedClock, open_desk
+from tests.credentials.holders import Errand, errand, send
 from tests.processes import until
 
 POINTS = [name for name in crashpoints.registered() if name.startswith("refresh.")]
 BEFORE_SENDING = {refresh.CLAIMED}
 DURABLE = {refresh.KEPT, refresh.STORED}
+IN_FLIGHT = {refresh.SENT, refresh.RECEIVED}
+POLICIES = ["reusable", "grace", "single_use"]
 LONG_AFTER_S = LEASE_S + 1
 
 
@@ -38,11 +42,21 @@ def replay(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def desk(tmp_path: Path, vault: Vault, token_server: TokenServer, token_egress: Egress, replay: str) -> Iterator[Desk]:
-    acme = {"replay": replay, "grace_s": 200 if replay == "grace" else 0}
     token_server.policy = replay  # type: ignore[assignment]
-    with open_desk(tmp_path, vault, token_server, token_egress, **acme) as desk:
+    with open_desk(tmp_path, vault, token_server, token_egress, **described(replay)) as desk:
         yield desk
     crashpoints.arm("")
+
+
+def described(replay: str) -> dict[str, Any]:
+    """The `oauth2` entry of a server with this policy."""
+    return {"replay": replay, "grace_s": 200 if replay == "grace" else 0}
+
+
+def lost(point: str, replay: str, *, spool: bool) -> bool:
+    """Whether a link that is broken off there is beyond anybody's help: the provider has given the only token that
+    works, and it is nowhere."""
+    return replay == "single_use" and (point in IN_FLIGHT or (point == refresh.SPOOLED and not spool))
 
 
 def broken_off(desk: Desk, link: Any, point: str) -> None:
@@ -54,21 +68,22 @@ def broken_off(desk: Desk, link: Any, point: str) -> None:
 
 
 def test_all_points_of_a_refresh_are_known() -> None:
-    assert set(POINTS) == {refresh.CLAIMED, refresh.SENT, refresh.RECEIVED, refresh.KEPT, refresh.STORED}
+    assert set(POINTS) == BEFORE_SENDING | IN_FLIGHT | {refresh.SPOOLED} | DURABLE
 
 
-@pytest.mark.parametrize("replay", ["reusable", "grace", "single_use"], indirect=True)
+@pytest.mark.parametrize("spool", [False, True])
+@pytest.mark.parametrize("replay", POLICIES, indirect=True)
 @pytest.mark.parametrize("point", POINTS)
 def test_a_refresh_broken_off_at_any_point_is_made_good_where_that_is_possible(
-    desk: Desk, point: str, replay: str
+    desk: Desk, tmp_path: Path, point: str, replay: str, spool: bool
 ) -> None:
+    desk.settings = RefreshSettings(spool=tmp_path / "spool" if spool else None)
     link = desk.link(expires_in=-10)
 
     broken_off(desk, link, point)
     desk.clock.advance(LONG_AFTER_S)
 
-    unavoidable = replay == "single_use" and point in (refresh.SENT, refresh.RECEIVED)
-    if unavoidable:
+    if lost(point, replay, spool=spool):
         with pytest.raises(errors.InvalidGrant, match="broke off"):
             desk.refresher.fresh(desk.now(link), deadline=desk.soon)
         assert desk.now(link).status_reason == "refresh_outcome_lost"
@@ -77,10 +92,12 @@ def test_a_refresh_broken_off_at_any_point_is_made_good_where_that_is_possible(
         fresh = desk.refresher.fresh(desk.now(link), deadline=desk.soon)
         assert fresh.generation == 2
         assert desk.server.alive(desk.refresh_token(link))
-    assert len(desk.server.token_calls) == 1 + (point not in DURABLE | BEFORE_SENDING)
+    durable = DURABLE | ({refresh.SPOOLED} if spool else set())
+    assert len(desk.server.token_calls) == 1 + (point not in durable | BEFORE_SENDING)
+    assert not list(tmp_path.glob("spool/*"))
 
 
-@pytest.mark.parametrize("point", [refresh.CLAIMED, refresh.SENT, refresh.RECEIVED])
+@pytest.mark.parametrize("point", [refresh.CLAIMED, refresh.SENT, refresh.RECEIVED, refresh.SPOOLED])
 def test_while_a_dead_holders_lease_lasts_nobody_sends_its_token(desk: Desk, point: str) -> None:
     link = desk.link(expires_in=-10)
     broken_off(desk, link, point)
@@ -296,40 +313,70 @@ def test_a_store_that_stays_away_hands_out_no_token_that_nobody_keeps(desk: Desk
 # --- processes
 
 
+@dataclass(frozen=True)
+class Window:
+    """What a process dies under: the provider's policy, and whether the host has a spool."""
+
+    replay: str
+    spool: bool
+
+    def lost(self, point: str) -> bool:
+        return lost(point, self.replay, spool=self.spool)
+
+
+WINDOWS = [
+    pytest.param(
+        Window(replay, spool),
+        id=f"{replay}{'-spool' if spool else ''}",
+        marks=() if (replay, spool) == ("single_use", False) else pytest.mark.proof,
+    )
+    for replay in POLICIES
+    for spool in (False, True)
+]
+
+
 @pytest.fixture
-def shared(tmp_path: Path, vault: Vault, token_server: TokenServer, token_egress: Egress) -> Iterator[Desk]:
+def shared(
+    tmp_path: Path, vault: Vault, token_server: TokenServer, token_egress: Egress, window: Window
+) -> Iterator[Desk]:
     """A desk whose time other processes share."""
-    with open_desk(tmp_path, vault, token_server, token_egress, shared_clock=True) as desk:
+    token_server.policy = "family" if window.replay == "single_use" else window.replay  # type: ignore[assignment]
+    acme = described(window.replay)
+    with open_desk(tmp_path, vault, token_server, token_egress, shared_clock=True, **acme) as desk:
+        desk.settings = RefreshSettings(spool=tmp_path / "spool" if window.spool else None)
         yield desk
 
 
+@pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("point", POINTS)
 def test_a_process_killed_at_a_point_leaves_what_the_next_can_go_on_with(
-    shared: Desk, tmp_path: Path, loopback_tls: Loopback, point: str
+    shared: Desk, tmp_path: Path, loopback_tls: Loopback, point: str, window: Window
 ) -> None:
     link = shared.link(expires_in=-10)
 
-    process, outcome = send(errand(shared, link, tmp_path, loopback_tls.ca_file, crash_at=f"{point}:kill"))
+    process, outcome = send(on_errand(shared, link, loopback_tls, f"{point}:kill", window))
     process.join(20)
 
     assert process.exitcode == -signal.SIGKILL
     outcome.close()
     shared.clock.advance(LONG_AFTER_S)
-    if point in (refresh.SENT, refresh.RECEIVED):
+    if window.lost(point):
         with pytest.raises(errors.InvalidGrant, match="broke off"):
             shared.refresher.fresh(shared.now(link), deadline=shared.soon)
+        assert shared.now(link).status_reason == "refresh_outcome_lost"
     else:
         assert shared.refresher.fresh(shared.now(link), deadline=shared.soon).generation == 2
         assert shared.server.alive(shared.refresh_token(link))
+    assert not list(tmp_path.glob("spool/*"))
 
 
+@pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("point", POINTS)
 def test_a_process_stopped_at_a_point_and_resumed_after_its_lease_does_no_harm(
-    shared: Desk, tmp_path: Path, loopback_tls: Loopback, point: str
+    shared: Desk, tmp_path: Path, loopback_tls: Loopback, point: str, window: Window
 ) -> None:
-    shared.server.policy = "family"
     link = shared.link(expires_in=-10)
-    process, outcome = send(errand(shared, link, tmp_path, loopback_tls.ca_file, crash_at=f"{point}:stop"))
+    process, outcome = send(on_errand(shared, link, loopback_tls, f"{point}:stop", window))
     assert process.pid is not None
     until(lambda: _stopped(process.pid), f"the stop at {point}")
     shared.clock.advance(LONG_AFTER_S)
@@ -340,7 +387,7 @@ def test_a_process_stopped_at_a_point_and_resumed_after_its_lease_does_no_harm(
     process.join(20)
 
     outcome.close()
-    if point in (refresh.SENT, refresh.RECEIVED):
+    if window.lost(point):
         # the resumed holder lands the tokens that only it has; a family, though, is dead once its old token was
         # replayed
         assert (taken_over, code) == ("invalid_grant", "fresh")
@@ -348,6 +395,14 @@ def test_a_process_stopped_at_a_point_and_resumed_after_its_lease_does_no_harm(
         assert (taken_over, code) == ("fresh", "fresh")
         assert shared.server.alive(shared.refresh_token(link))
     assert shared.now(link).status == "active"
+    assert not list(tmp_path.glob("spool/*"))
+
+
+def on_errand(desk: Desk, link: Any, tls: Loopback, crash_at: str, window: Window) -> Errand:
+    """The errand for a process that shares the desk's store and time."""
+    assert isinstance(desk.clock, SharedClock)
+    one = errand(desk, link, desk.clock.file.parent, tls.ca_file, crash_at=crash_at, **described(window.replay))
+    return replace(one, spool=desk.settings.spool)
 
 
 def _stopped(pid: int | None) -> bool:

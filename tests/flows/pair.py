@@ -25,7 +25,7 @@ INVOICE: dict[str, Any] = yaml.safe_load(
 STEPS = FETCH, UPLOAD, SLACK, CALENDAR = tuple(step["name"] for step in INVOICE["steps"])  # as A, alone, runs them
 
 STEP_POINTS = (engine.CLAIMED, runner.BEFORE_CALL, runner.AFTER_CALL, engine.BEFORE_LANDING, engine.LANDED)
-REFRESH_POINTS = (refresh.CLAIMED, refresh.SENT, refresh.RECEIVED, refresh.KEPT, refresh.STORED)
+REFRESH_POINTS = (refresh.CLAIMED, refresh.SENT, refresh.RECEIVED, refresh.SPOOLED, refresh.KEPT, refresh.STORED)
 
 # `calling`, with no outcome in the ledger: a step that waits for nothing is marked together with its claim
 _MARKED = {engine.CLAIMED, runner.BEFORE_CALL, runner.AFTER_CALL, engine.BEFORE_LANDING}
