@@ -212,6 +212,16 @@ def test_the_effects_are_those_that_there_are() -> None:
     assert said == {effect.value for effect in Effect}
 
 
+def test_every_setting_of_a_worker_is_explained_with_its_default() -> None:
+    rows = tables(ROOT / "docs" / "runtime.md")["Sizing"]
+    said = {row[0].strip("`"): row[2] for row in rows}
+    defaults = {name: field.default for name, field in WorkerSettings.model_fields.items()}
+
+    assert said.pop("processes") == "one a core"
+    assert defaults.pop("processes") is None
+    assert said == {name: f"{value:g}" for name, value in defaults.items()}
+
+
 def test_the_unit_file_stops_a_worker_as_the_worker_needs_it() -> None:
     unit = configparser.ConfigParser()
     unit.optionxform = str  # type: ignore[assignment, method-assign]  # systemd's names have capitals
