@@ -205,7 +205,8 @@ class RevocationCourier:
         for kind, token in renewed.items():
             key = name(path, kind)
             changes[f"sealed.{key}"] = self._vault.seal(_place(item["_id"], item["company_id"], key), token)
-        wanted = {"_id": item["_id"], "company_id": item["company_id"]}
+        # an item that another ended meanwhile, while this process was stopped, holds no tokens and gets none
+        wanted = {"_id": item["_id"], "company_id": item["company_id"], "ended": None}
         self._store.update(outbox.COLLECTION, wanted, {"$set": changes})
         return renewed
 

@@ -20,6 +20,8 @@ VISITED_BY = {
         "tests.credentials.test_connect_windows:test_a_process_killed_at_a_point_leaves_no_half_link",
         "tests.flows.test_park_and_release:test_an_api_killed_before_it_has_woken_anybody_loses_no_play",
         "tests.credentials.test_rotation_windows:test_a_process_killed_at_a_point_of_a_rotation_is_made_good_by_the_next",
+        "tests.credentials.test_post_windows:test_unlinking_that_is_killed_at_a_point_ends_at_the_vendor",
+        "tests.credentials.test_post_windows:test_telling_that_is_killed_or_stopped_at_a_point_arrives_under_one_id",
     ),
     "stop": (
         "tests.flows.test_kills:test_so_it_is_in_embedded_mode",
@@ -27,6 +29,8 @@ VISITED_BY = {
         "tests.credentials.test_connect_windows:test_a_process_stopped_at_a_point_ends_as_it_would_have",
         "tests.flows.test_park_and_release:test_an_api_stopped_before_it_has_woken_anybody_does_no_harm_later",
         "tests.credentials.test_rotation_windows:test_a_process_stopped_at_a_point_of_a_rotation_and_resumed_after_the_next_does_no_harm",
+        "tests.credentials.test_post_windows:test_unlinking_that_is_stopped_at_a_point_ends_at_the_vendor_whoever_goes_on_first",
+        "tests.credentials.test_post_windows:test_telling_that_is_killed_or_stopped_at_a_point_arrives_under_one_id",
     ),
     "raise": (
         "tests.runtime.test_step_points:test_a_failure_at_a_point_of_a_step_costs_an_attempt_and_no_step",
@@ -35,6 +39,8 @@ VISITED_BY = {
         "tests.credentials.test_connect:test_a_connection_broken_off_at_its_very_end_is_there[connect.stored]",
         "tests.flows.test_park_and_release:test_a_failure_before_anybody_was_woken_leaves_the_link_and_its_play_to_the_sweep",
         "tests.credentials.test_rotation_windows:test_a_rotation_that_fails_at_a_point_is_made_good_by_the_next",
+        "tests.credentials.test_post_windows:test_unlinking_that_fails_at_a_point_can_be_done_again",
+        "tests.credentials.test_events:test_a_pass_that_fails_at_any_point_is_made_good_with_the_same_id",
     ),
 }
 

@@ -37,7 +37,7 @@ CLIENT_ID, CLIENT_SECRET = "flow8-client", "client-secret-of-the-tests"
 
 @dataclass
 class Desk:
-    """Services: `acme` (custom, `replay` as given), `slack` and `microsoft`, all at the token server."""
+    """Services: `acme` (custom, `replay` as given), `slack`, `clio` and `microsoft`, all at the token server."""
 
     store: Store
     vault: Vault
@@ -159,11 +159,13 @@ def providers_at(url: str, **acme: Any) -> Providers:
             {name: value for name, value in (app | described | acme).items() if value is not None}
         ),
         "slack": OAuthApp.model_validate(app | {"scopes": ["chat:write"], "user_scopes": ["search:read"]}),
+        "clio": OAuthApp.model_validate(app | {"scopes": ["contacts.read"]}),
         "microsoft": OAuthApp.model_validate(app | {"scopes": ["openid", "email", "Mail.Send"]}),
     }
     here = {"authorize_url": f"{url}/authorize", "token_url": f"{url}/token", "base_url": f"{url}/api/"}
     services = {
         "slack": ServiceSettings.model_validate(here | {"revoke_url": f"{url}/revoke"}),
+        "clio": ServiceSettings.model_validate(here | {"revoke_url": f"{url}/revoke"}),
         "microsoft": ServiceSettings.model_validate({"authority": url, "base_url": f"{url}/v1.0/"}),
     }
     return Providers(oauth2, services)
