@@ -82,7 +82,7 @@ def test_what_is_calling_is_named_as_open(home: Home, step: tuple[str, ...]) -> 
     [
         (("cancel",), 2, "validation_error"),
         (("cancel", "no-id"), 1, "not_found"),
-        (("cancel", str(ObjectId())), 1, "not_found"),
+        (("cancel", "0123456789abcdef01234567"), 1, "not_found"),
         (("cancel", "PLAY", "nowhere"), 1, "not_found"),
     ],
     ids=str,
