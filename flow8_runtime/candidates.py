@@ -112,6 +112,11 @@ class Candidates:
         with self._lock:
             self._given.difference_update(play["_id"] for play in plays)
 
+    @property
+    def more(self) -> bool:
+        """Whether the last looks have shown more than was taken of them."""
+        return any(lane.plays for look in list(self._looks.values()) for lane in list(look.lanes))
+
     def forget(self) -> None:
         """Look anew next time: somebody else is claiming as well."""
         with self._lock:

@@ -185,7 +185,7 @@ class Engine:
         if outcome is not None:
             crashpoints.visit(LANDED)
             self._told(outcome, landing)
-            if go_on and (landing.claims or landing.more):
+            if go_on and (landing.more or self._ledger.candidates.more):
                 self._wake(self._wakeup.ring_at_leisure, self._queue_of(outcome.claim))
         if hand_in.claim is None and not leaves:
             self._crew.dry()

@@ -1,19 +1,23 @@
 """A drainer that has found everything done stays for a moment and listens: a fresh step then needs no message.
 
-While it listens it holds the wake-up's flag up, so that producers only ring the bell and no message wakes another
-process for the same step. It takes the flag down before each look, as every drainer does; should it die, the flag falls
-by itself, and the sweep wakes whoever is there.
+All the while it holds the wake-up's flag up, so that producers only ring the bell and no message wakes another process
+for the same step. A bell that is rung while it looks is heard right after. At the end it takes the flag down before its
+last look, as every drainer does; should it die, the flag falls by itself, and the sweep wakes whoever is there.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from flow8_core.errors import StoreUnavailable
 from flow8_runtime.listener import Listener
 from flow8_runtime.wakeup import Wakeup
+
+HELD_S = 1.0  # longer than a look and a wait take
+BETWEEN_S = 0.002  # two looks
 
 log = logging.getLogger("flow8.engine")
 
@@ -69,12 +73,14 @@ class Lingerer:
     def _linger(self, queue: str) -> None:
         if not self._listener.listen((queue,)):
             return
-        quiet = True
-        heard = True
-        while quiet and heard and not self._over:
-            self._wakeup.hold(queue, self._linger_s)
-            heard = self._listener.heard(self._linger_s)
-            self._wakeup.answer(queue)
+        quiet, looked_at = True, 0.0
+        while quiet and not self._over:
+            self._wakeup.hold(queue, HELD_S)
+            if not self._listener.heard(self._linger_s):
+                break
+            time.sleep(max(0.0, looked_at + BETWEEN_S - time.monotonic()))  # steps that come fast go together
             quiet = self._look(queue)
-        if not quiet:
+            looked_at = time.monotonic()
+        self._wakeup.answer(queue)
+        if not self._look(queue):
             self._listener.listen(())  # nobody reads the bells of a busy queue

@@ -28,7 +28,6 @@ from flow8_runtime.queues import DRAIN, bell_channel, drain_queue
 
 FLAG_LIFE_S = 5
 QUIET_S = 0.02
-HELD_LONGER_S = 0.5  # a listener that is late by so much still finds its flag up
 
 # KEYS: flag, queue. ARGV: the flag's life, the message, the bell's channel, "1" to ring whatever the flag says.
 # A user who may not publish still rings: without the bell a lingering drainer hears of it by the message.
@@ -59,6 +58,7 @@ class Wakeup:
         self._prefix = prefix
         self._last_try: dict[str, float] = {}
         self._places: dict[str, _Place] = {}
+        self._held: set[str] = set()
         self._scripting = True
 
     def ring(self, queue: str = DEFAULT_QUEUE) -> bool:
@@ -70,12 +70,13 @@ class Wakeup:
         return self._send(queue, anyway=False)
 
     def ring_at_leisure(self, queue: str = DEFAULT_QUEUE) -> bool:
-        """`ring`, but at most once in 20 ms, for a drainer in its loop that sees more due."""
+        """`ring`, but at most once in 20 ms, for a drainer in its loop that sees more due; even where this process itself
+        holds the flag up."""
         now = self._monotonic()
         if now - self._last_try.get(queue, -QUIET_S) < QUIET_S:
             return False
         self._last_try[queue] = now
-        return self.ring(queue)
+        return self._send(queue, anyway=queue in self._held)
 
     def ring_anyway(self, queue: str = DEFAULT_QUEUE) -> None:
         """Publish whatever the flag says: for the sweep and a starting worker."""
@@ -84,16 +85,18 @@ class Wakeup:
     def answer(self, queue: str = DEFAULT_QUEUE) -> None:
         """A drainer is here: take the flag down, before the first claim. Raises `StoreUnavailable` as `ring` does; the
         flag then falls by itself, and until it has the sweep wakes."""
+        self._held.discard(queue)
         try:
             self._flags.delete(self._place(queue).flag)
         except (redis.RedisError, OSError) as error:
             raise _away() from error
 
     def hold(self, queue: str, seconds: float) -> None:
-        """Keep producers from sending messages for so long, and a moment more: a drainer listens to the bell. Raises
-        `StoreUnavailable` as `ring` does."""
+        """Keep producers from sending messages for so long: a drainer listens to the bell. Raises `StoreUnavailable` as
+        `ring` does."""
+        self._held.add(queue)
         try:
-            self._flags.set(self._place(queue).flag, "1", px=int((seconds + HELD_LONGER_S) * 1000))
+            self._flags.set(self._place(queue).flag, "1", px=int(seconds * 1000))
         except (redis.RedisError, OSError) as error:
             raise _away() from error
 
