@@ -53,7 +53,7 @@ def start(**_: Any) -> None:
 def first_sweep(**_: Any) -> None:
     """A starting worker rings without looking at the flag: a killed one may have left it up with nobody to hear."""
     gc.enable()
-    Watchdog(_pulse).start()
+    Watchdog(_pulse, after_s=foundation.settings.worker.hangs_after_s).start()
     with broker.flags() as flags:
         for queue in queues:
             Wakeup(flags).ring_anyway(queue)

@@ -15,7 +15,7 @@ from flow8_core.clock import Clock
 
 STUCK_S = 0.003  # everybody has been in a call for so long: take on others
 LOOK_S = 0.002  # how often that is looked at
-CROWDED = 3  # threads that are not in a call, above which one of them takes nothing new
+CROWDED = 4  # threads that are not in a call, above which one of them takes nothing new
 IDLE_S = 10.0  # after which a thread that has had nothing to do ends
 
 Shift = Callable[[], bool]

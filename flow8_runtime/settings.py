@@ -36,6 +36,7 @@ class WorkerSettings(BaseModel):
     budget_s: float = Field(0.3, gt=0, le=10, description="How long one wake-up drains before others get a turn.")
     linger_s: float = Field(0.2, ge=0, le=5, description="How long a drainer that is done listens for fresh steps.")
     memory_mb: int = Field(1024, ge=64, description="Resident megabytes after which a process is replaced.")
+    hangs_after_s: float = Field(60.0, ge=2, le=3600, description="Without a sign of life, a process is killed.")
     lease_s: float = Field(30.0, ge=1, le=600, description="How long a claim holds without being renewed.")
     sweep_s: float = Field(1.5, gt=0, le=60, description="Pause between two sweeps of a deployment.")
     beat_s: float = Field(2.0, gt=0, le=60, description="Pause between two heartbeats; three missed ones are a death.")

@@ -70,8 +70,8 @@ class Wakeup:
         return self._send(queue, anyway=False)
 
     def ring_at_leisure(self, queue: str = DEFAULT_QUEUE) -> bool:
-        """`ring`, but at most once in 20 ms, for a drainer in its loop that sees more due; even where this process itself
-        holds the flag up."""
+        """`ring`, but at most once in 20 ms, for a drainer in its loop that sees more due; even where this process
+        itself holds the flag up."""
         now = self._monotonic()
         if now - self._last_try.get(queue, -QUIET_S) < QUIET_S:
             return False

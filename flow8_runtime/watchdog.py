@@ -18,8 +18,7 @@ from contextlib import suppress
 from billiard import current_process
 
 SLOTS = 512  # pool processes, at most
-HANGS_AFTER_S = 60.0  # without a sign of life
-LOOK_S = 2.0
+LOOK_S = 1.0
 
 _SLOT = struct.Struct("qd")  # pid, monotonic seconds: one clock for all processes of a host
 
@@ -49,7 +48,7 @@ class Pulse:
         """This pool process ends, and beats no more."""
         _SLOT.pack_into(self._memory, _offset(), 0, 0.0)
 
-    def hangs(self, *, after_s: float = HANGS_AFTER_S) -> list[int]:
+    def hangs(self, *, after_s: float) -> list[int]:
         """The pids of those that have not been heard of for so long."""
         now = time.monotonic()
         slots = (_SLOT.unpack_from(self._memory, slot * _SLOT.size) for slot in range(SLOTS))
@@ -64,10 +63,9 @@ def _offset() -> int:
 class Watchdog:
     """The parent's look after its children. It takes no lock that a fork could inherit."""
 
-    def __init__(self, pulse: Pulse, *, after_s: float = HANGS_AFTER_S, look_s: float = LOOK_S) -> None:
+    def __init__(self, pulse: Pulse, *, after_s: float) -> None:
         self._pulse = pulse
         self._after_s = after_s
-        self._look_s = look_s
 
     def start(self) -> None:
         """Look from now on, in a thread."""
@@ -75,7 +73,7 @@ class Watchdog:
 
     def _watch(self) -> None:
         while True:
-            time.sleep(self._look_s)
+            time.sleep(LOOK_S)
             for pid in self._pulse.hangs(after_s=self._after_s):
                 log.error("pool process %s has not moved for %d s and is killed", pid, self._after_s)
                 with suppress(ProcessLookupError):
