@@ -179,7 +179,7 @@ class WorkerProcess:
             budget_s=self.settings.worker.budget_s,
             threads=self.settings.worker.threads,
             queues=self._queues,
-            listener=Listener(self._flags),
+            listener=Listener(self._flags) if self.settings.worker.linger_s else None,
             linger_s=self.settings.worker.linger_s,
             stopping=self._stopping,
             on_finished=lambda play_id: self.answers.tell_all([play_id]),
