@@ -87,7 +87,9 @@ class Claims:
             path.field("refresh.owner"): grant.claim.get("owner"),
             "status": {"$in": ["active", "app_blocked", None]},
         }
-        document = self._store.update(COLLECTION, wanted, {"$set": {path.field("refresh"): claim}})
+        # where this process dies, the upkeep looks at what became of it
+        changes = {path.field("refresh"): claim, upkeep_times.FIELD: lease_until}
+        document = self._store.update(COLLECTION, wanted, {"$set": changes})
         if document is None:
             return None
         return Claim(Link(document, self._vault), path, owner, grant.generation, lease_until, unknown)
@@ -181,6 +183,7 @@ class Claims:
             changes |= {path.field("refresh.lease_until"): now, path.field("refresh.unreadable"): True}
         else:
             update["$unset"] = {path.field("refresh"): ""}
+        changes[upkeep_times.FIELD] = changes[path.field("not_before")]  # a look that may come too early
         self._store.update(COLLECTION, self._owned(claim), update)
 
     def hand_back(self, claim: Claim) -> None:

@@ -45,7 +45,7 @@ def plan(grant: Grant, provider: Provider, *, now: datetime, force: bool = False
     new one, although the old one may be good for long; `use` then says that it has to do."""
     if grant.reply_kept:
         return Plan("recover")
-    if not (force or wished or grant.due(now)):
+    if not (force or wished or grant.due(now) or urgent(grant, provider, now)):
         return USE
     usable = grant.usable(now) and not force
     if not grant.refreshable:
@@ -61,6 +61,13 @@ def plan(grant: Grant, provider: Provider, *, now: datetime, force: bool = False
     if usable and not may_repeat(grant, provider, now):
         return USE
     return Plan("send", unknown=True)
+
+
+def urgent(grant: Grant, provider: Provider, now: datetime) -> bool:
+    """Whether a refresh that was broken off must be repeated although none is due: while the grace lasts it brings the
+    token that was lost, and later it does not."""
+    held = _seconds_until(grant.claim.get("lease_until"), now) > 0
+    return bool(grant.claim) and not held and provider.replay == "grace" and may_repeat(grant, provider, now)
 
 
 def may_repeat(grant: Grant, provider: Provider, now: datetime) -> bool:

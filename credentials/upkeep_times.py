@@ -48,8 +48,11 @@ def of_grant(grant: Grant, provider: Provider, *, now: datetime, spread: float) 
     if claim:
         held_until = claim.get("lease_until") or now
         if not may_repeat(grant, provider, max(now, held_until)):
-            moment = end or NEVER  # only then is there nothing to lose
-        moment = max(moment, held_until)
+            moment = max(end or NEVER, held_until)  # only then is there nothing to lose
+        elif provider.replay == "grace":
+            moment = held_until  # the grace does not wait
+        else:
+            moment = max(moment, held_until)
     return max(moment, grant.not_before or moment)
 
 

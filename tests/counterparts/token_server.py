@@ -14,6 +14,7 @@ import secrets
 import socket
 import ssl
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -87,10 +88,16 @@ class TokenServer:
         self.expires_in = 3600
         self.scope = "read write"
         self.script: deque[Answer] = deque()  # for the next token calls
+        self.fault: Callable[[Call], Answer | None] = lambda _: None  # of token calls for which nothing is scripted
+        self.policy_of: Callable[[str], Policy] = lambda _: self.policy  # of a grant
+        self.grace_s = float("inf")
+        self.now: Callable[[], float] = time.monotonic
+        self.refused: list[str] = []  # grants of which a refresh token was presented that does not work
         self.script_revoke: deque[Answer] = deque()  # for the next calls that give a token back
         self.calls: list[Call] = []
         self.refresh_tokens: dict[str, str] = {}  # token -> its grant
         self.spent: dict[str, str] = {}
+        self.used_at: dict[str, float] = {}  # of tokens that go on for a grace
         self.dead_grants: set[str] = set()
         self.codes: dict[str, dict[str, Any]] = {}
         self.userinfo: dict[str, Any] = {"sub": "user-1", "email": "user@example.test", "name": "User One"}
@@ -126,14 +133,15 @@ class TokenServer:
     def alive(self, refresh_token: str) -> bool:
         """Whether a refresh token would be accepted, without using it."""
         with self._lock:
-            return self.refresh_tokens.get(refresh_token, "") not in {"", *self.dead_grants}
+            works = self.refresh_tokens.get(refresh_token, "") not in {"", *self.dead_grants}
+            return works and not self._past_grace(refresh_token)
 
     def answer(self, call: Call) -> tuple[int, dict[str, str], bytes] | None:
         """Status, headers and body for a call; None to hang up."""
         with self._lock:
             self.calls.append(call)
             script = {"/token": self.script, "/revoke": self.script_revoke}.get(call.path)
-            scripted = script.popleft() if script else None
+            scripted = script.popleft() if script else self.fault(call) if call.path == "/token" else None
             if scripted is not None and not scripted.commit and scripted.edit is None:
                 return None if scripted.drop else (scripted.status, scripted.headers, scripted.body or b"{}")
             status, fields = self._routed(call)
@@ -177,14 +185,21 @@ class TokenServer:
 
     def _refreshed(self, token: str) -> tuple[int, dict[str, Any]]:
         grant = self.refresh_tokens.get(token)
-        if grant is None or grant in self.dead_grants:
+        if grant is None or grant in self.dead_grants or self._past_grace(token):
             reused = self.spent.get(token)
-            if self.policy == "family" and reused is not None:
+            self.refused.append(reused or grant or "")
+            if reused is not None and self.policy_of(reused) == "family":
                 self.dead_grants.add(reused)
             return 400, {"error": "invalid_grant", "error_description": "secret words of the vendor"}
-        if self.policy in ("single_use", "family"):
+        policy = self.policy_of(grant)
+        if policy in ("single_use", "family"):
             self.spent[token] = self.refresh_tokens.pop(token)
+        elif policy == "grace":
+            self.used_at.setdefault(token, self.now())
         return 200, self._issued(grant)
+
+    def _past_grace(self, token: str) -> bool:
+        return token in self.used_at and self.now() > self.used_at[token] + self.grace_s
 
     def _issued(self, grant: str) -> dict[str, Any]:
         return {

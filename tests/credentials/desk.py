@@ -73,7 +73,7 @@ class Desk:
         found = list(self.upkeep.due())
         for due in found:
             try:
-                link = self.links.get(due.link_id)
+                link = Links(self.store, self.vault, due.company_id).get(due.link_id)
                 self.upkeep.look(link, self.refresher, deadline=self.soon, wished=due.trial)
             except Flow8Error:
                 continue  # told by its status

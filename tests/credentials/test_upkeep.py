@@ -69,6 +69,7 @@ MOMENTS = [
     ("held, spent perhaps", grant(300, refresh=HELD), "single_use", (240, 240)),
     ("broken off, reusable", grant(300, refresh=BROKEN), "reusable", (-1, -1)),
     ("broken off, within the grace", grant(300, refresh=claim(lease_s=-1, started_s=-30)), "grace", (-1, -1)),
+    ("not due, broken off, within the grace", grant(3600, refresh=claim(lease_s=-1, started_s=-30)), "grace", (-1, -1)),
     ("broken off, after the grace", grant(300, refresh=BROKEN), "grace", (240, 240)),
     ("over, broken off", grant(10, refresh=BROKEN), "single_use", (-1, -1)),
     ("a reply was kept", grant(3600, refresh={**HELD, "reply": SEALED}), "single_use", (0, 0)),
@@ -270,6 +271,26 @@ def test_an_unknown_outcome_is_settled_by_the_upkeep_when_the_access_token_is_ov
 
     assert len(desk.server.token_calls) == 2
     assert desk.now(link).status_reason == "refresh_outcome_lost"
+
+
+def test_a_token_that_was_lost_on_its_way_is_fetched_again_while_the_grace_lasts_due_or_not(
+    tmp_path: Path, vault: Vault, token_server: TokenServer, token_egress: Egress
+) -> None:
+    token_server.policy, token_server.grace_s = "grace", 120
+    with open_desk(tmp_path, vault, token_server, token_egress, replay="grace", grace_s=100) as desk:
+        token_server.now = lambda: desk.clock.now().timestamp()
+        link = desk.link(expires_in=3600)
+        token_server.script.append(Answer(commit=True, drop=True))
+        with pytest.raises(Exception, match="closed the connection"):
+            desk.refresher.refresh(link, deadline=desk.soon)
+
+        for _ in range(6):
+            desk.clock.advance(5)
+            desk.look_after()
+
+        assert desk.now(link).generation == 2
+        desk.clock.advance(4000)
+        assert desk.refresher.fresh(desk.now(link), deadline=desk.soon).generation == 3
 
 
 def test_a_service_that_is_no_longer_configured_does_not_hold_up_the_others(desk: Desk) -> None:
