@@ -128,15 +128,14 @@ class Refresher:
         now. Raises `StoreUnavailable`: they stay where they are."""
         adopted = 0
         for spooled in self._spool.all():
-            link = self._adoption.take(spooled)
-            if link is None:
-                continue
             try:
-                adopted += self.fresh(self._current(link), deadline=deadline).generation > link.generation
+                link = self._adoption.take(spooled)
+                if link is not None:
+                    adopted += self.fresh(self._current(link), deadline=deadline).generation > link.generation
             except StoreUnavailable:
                 raise
             except Flow8Error as error:
-                _log.warning("the spooled reply of link %s brought nothing: %s", link.id, error.code)
+                _log.warning("the spooled reply of link %s brought nothing: %s", spooled.link_id, error.code)
         return adopted
 
     def _with_user(self, renewed: Link, deadline: Deadline, *, wished: bool = False) -> Link:

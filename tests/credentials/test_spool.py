@@ -11,6 +11,8 @@ import pytest
 from bson import ObjectId
 
 from credentials import refresh
+from credentials.providers.catalogue import Providers
+from credentials.providers.provider import Provider
 from credentials.refresh import Refresher
 from credentials.refresh_claims import LEASE_S
 from credentials.refresh_settings import RefreshSettings
@@ -187,6 +189,26 @@ def test_a_reply_for_a_link_that_was_revoked_meanwhile_is_given_back(desk: Desk)
     assert [item["kind"] for item in desk.store.find("outbox", {})] == ["revocation"]
     assert desk.now(link).status == "revoked"
     assert files(desk) == []
+
+
+def test_a_reply_of_a_service_that_is_configured_no_more_stays_and_holds_up_no_other(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revoked, other = desk.link(expires_in=-10), desk.link("slack", expires_in=-10)
+    store_away(desk, revoked)
+    store_away(desk, other)
+    desk.set(revoked, status="revoked")
+    get = Providers.get
+
+    def configured(self: Providers, name: str) -> Provider:
+        if name == "acme":
+            raise errors.ValidationFailed("acme is no provider", path="service")
+        return get(self, name)
+
+    monkeypatch.setattr(Providers, "get", configured)
+
+    assert adopt(desk) == 1
+    assert [str(revoked.id) in file.name for file in files(desk)] == [True]
 
 
 def test_while_the_store_is_away_the_spool_stays_as_it_is(desk: Desk) -> None:
