@@ -208,7 +208,7 @@ def test_a_server_that_does_not_know_the_word_gets_the_body_after_a_moment(
     server = serve(echo, tls=server_tls if secure else None)
     egress = egress_to(server, ca_file=ca_file)
 
-    assert egress.send("PUT", server.url(), headers=EXPECT, body=LARGE, deadline=within(5)).body == LARGE
+    assert egress.send("PUT", server.url(), headers=EXPECT, body=LARGE, deadline=within(20)).body == LARGE
 
 
 def test_a_server_that_hangs_up_instead_of_a_word_is_unavailable(

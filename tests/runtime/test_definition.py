@@ -343,7 +343,6 @@ def test_the_credential_is_known_early_where_the_definition_names_it(changes: di
     (step,) = Flow.parse(flow_with(**changes)).steps
 
     assert step.credential_hint == hint
-    assert step.lane_hint == (hint or "slack-message")
 
 
 def test_digests_differ_where_flows_do() -> None:
