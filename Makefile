@@ -40,7 +40,7 @@ check: $(INSTALLED) ## Lint, format, types, floors and shapes, generated files
 proof: $(INSTALLED) ## The long proofs: kills, storms, fuzz; FLOW8_PROOF=short for a short form
 	@$(BIN)/pytest -m proof $(ARGS)
 
-bench: $(INSTALLED) ## Measure against hand-written Celery tasks, in one go
+bench: $(INSTALLED) ## Measure beside hand-written Celery tasks and dramatiq, in one go
 	@$(BIN)/python -m benchmarks
 
 docs: $(INSTALLED) ## Write the generated pages and the catalogue anew

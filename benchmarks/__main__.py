@@ -1,6 +1,7 @@
 """`make bench`: what a durable step costs, beside hand-written Celery tasks, in one run.
 
-python -m benchmarks [SECTION ...] [--quick] [--json FILE]      sections: steps resolve startup drain submit
+python -m benchmarks [SECTION ...] [--quick] [--json FILE]      sections: steps resolve startup engine submit recovery
+growth
 """
 
 from __future__ import annotations
@@ -17,12 +18,21 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import drain, resolve, startup, steps, submit
+from benchmarks import engine, growth, recovery, resolve, startup, steps, submit
 from benchmarks.bed import Bed
 from benchmarks.measure import Row, Size
 
-SECTIONS = {"steps": steps, "resolve": resolve, "startup": startup, "drain": drain, "submit": submit}
-FULL, QUICK = Size(rounds=5, steps=400), Size(rounds=3, steps=150)
+SECTIONS: dict[str, Any] = {
+    "steps": steps,
+    "resolve": resolve,
+    "startup": startup,
+    "engine": engine,
+    "submit": submit,
+    "recovery": recovery,
+    "growth": growth,
+}
+FULL = Size(rounds=5, steps=400, drained=3000, ledger=1_000_000)
+QUICK = Size(rounds=3, steps=150, drained=300, ledger=100_000)
 
 
 def main() -> None:
@@ -33,7 +43,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     given = parser.parse_args()
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is measured is compiled once, as it is where it is installed
-    console = Console(width=100)
+    console = Console(width=120)
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     console.print(f"{machine}; medians of paired runs; load {os.getloadavg()[0]:.1f} before the start")
     figures: dict[str, Any] = {"machine": machine}
@@ -48,7 +58,7 @@ def main() -> None:
 
 
 def _table(title: str, rows: list[Row]) -> Table:
-    table = Table("", "flow8", "beside it", "result", "aim", title=title, title_justify="left", min_width=95)
+    table = Table("", "flow8", "beside it", "result", "aim", title=title, title_justify="left", min_width=115)
     for row in rows:
         style = "green" if row.met else "red"
         table.add_row(row.name, row.ours, row.theirs, f"[{style}]{row.result}[/]", row.aim)

@@ -11,10 +11,16 @@ import json
 import os
 import sqlite3
 import ssl
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from celery import Celery, chain
+from celery import Celery, chain, signals
 from nacl.secret import SecretBox
+
+if TYPE_CHECKING:
+    import urllib3
+
+ARGV = ["-m", "celery", "-A", "benchmarks.handwritten", "worker", "--loglevel=WARNING"]
+ARGV += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
 
 app = Celery("handwritten", broker=os.environ.get("BENCH_BROKER", "redis://127.0.0.1:6379/0"))
 app.conf.update(
@@ -25,6 +31,13 @@ app.conf.update(
     worker_hijack_root_logger=False,
     broker_connection_retry_on_startup=True,
 )
+
+
+@signals.worker_ready.connect
+def say_so(**_: Any) -> None:
+    """At INFO Celery would say it, and write two lines for each task besides."""
+    print("ready", flush=True)
+
 
 _connections: dict[int, sqlite3.Connection] = {}
 
@@ -84,12 +97,9 @@ def http(path: str, body: dict[str, Any]) -> int:
 
 
 @app.task(name="bench.call")
-def call(_previous: Any = None) -> int:
+def call(_previous: Any = None, *, path: str = "/call") -> int:
     """The barest task that calls: what the drain rates are measured against."""
-    import urllib3
-
-    pool = _pool()
-    answer: urllib3.BaseHTTPResponse = pool.request("POST", f"{os.environ['BENCH_PLAIN']}/call", body=b"{}")
+    answer: urllib3.BaseHTTPResponse = _pool().request("POST", f"{os.environ['BENCH_PLAIN']}{path}", body=b"{}")
     return answer.status
 
 
@@ -100,10 +110,10 @@ def _pool() -> Any:
     import urllib3
 
     if os.getpid() not in _pools:
-        _pools[os.getpid()] = urllib3.PoolManager()
+        _pools[os.getpid()] = urllib3.PoolManager(maxsize=64)
     return _pools[os.getpid()]
 
 
-def ten_in_a_row() -> None:
+def ten_in_a_row(path: str = "/call", *, queue: str | None = None) -> None:
     """A Celery chain of ten."""
-    chain(*(call.s() for _ in range(10))).apply_async()
+    chain(*(call.s(path=path).set(queue=queue) for _ in range(10))).apply_async(queue=queue)

@@ -23,10 +23,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Size:
-    """How much is run: rounds of each pair, and steps in each burst."""
+    """How much is run: rounds of each pair, steps in each burst, steps that the engine drains at a time, and how many
+    lie in the ledger at most."""
 
     rounds: int
     steps: int
+    drained: int
+    ledger: int
 
 
 def paired(rounds: int, ours: Run, theirs: Run, *, warm: int = 1) -> tuple[float, float]:
@@ -35,6 +38,12 @@ def paired(rounds: int, ours: Run, theirs: Run, *, warm: int = 1) -> tuple[float
         ours(), theirs()
     runs = [(ours(), theirs()) for _ in range(rounds)]
     return statistics.median(mine for mine, _ in runs), statistics.median(other for _, other in runs)
+
+
+def alternating(rounds: int, *runs: Run, warm: int = 1) -> list[float]:
+    """The medians of all of these, `rounds` of each in turn; `warm` rounds before them do not count."""
+    figures = [[run() for run in runs] for _ in range(warm + rounds)][warm:]
+    return [statistics.median(column) for column in zip(*figures, strict=True)]
 
 
 def faster(name: str, figures: tuple[str, str], ratio: float, *, aim: float) -> Row:

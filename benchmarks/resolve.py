@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from bson import ObjectId
 
-from benchmarks.bed import TOKEN, Bed
+from benchmarks.bed import Bed
+from benchmarks.deployment import TOKEN
 from benchmarks.measure import Row, Size, millis, paired
 from credentials.grants import COLLECTION
 from credentials.vault import Place
@@ -21,23 +22,23 @@ AIM = 1.3
 
 def run(bed: Bed, size: Size) -> list[Row]:
     """One row."""
-    platform = bed.platform
-    store, vault, resolver, link_id = platform.store, platform.vault, platform.resolver, ObjectId(bed.link_id)
+    deployment, platform = bed.ours, bed.ours.platform
+    store, vault, resolver, link_id = platform.store, platform.vault, platform.resolver, ObjectId(deployment.link_id)
     scopes = frozenset({"chat:write"})
 
     def ours() -> None:
         access = resolver.link(
-            company_id=bed.company_id,
-            user_id=bed.user_id,
+            company_id=deployment.company_id,
+            user_id=deployment.user_id,
             service="slack",
-            link_id=bed.link_id,
+            link_id=deployment.link_id,
             scopes=scopes,
             deadline=Deadline.after(30, platform.clock),
         )
         assert access.access_token.reveal() == TOKEN
 
     def raw() -> None:
-        found = store.find(COLLECTION, {"_id": link_id, "company_id": bed.company_id}, limit=1)[0]
+        found = store.find(COLLECTION, {"_id": link_id, "company_id": deployment.company_id}, limit=1)[0]
         place = Place(COLLECTION, found["_id"], found["company_id"], "access_token")
         assert vault.open(place, found["access_token"]).reveal() == TOKEN
 

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from benchmarks.bed import Bed, Worker
+from benchmarks.bed import Bed
 from benchmarks.measure import Row, Size, millis
+from benchmarks.worker import Worker
 
 TITLE = "(c) worker start and memory, against bare Celery (no SDK used yet)"
 SETTLING_S = 1.0  # pool processes finish their own start after the worker calls itself ready

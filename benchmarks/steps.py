@@ -22,7 +22,7 @@ def run(bed: Bed, size: Size) -> list[Row]:
         "s3-upload, 4 KiB": bed.step("s3-upload", key="k", content=CONTENT),
         "http-request, TLS": {
             **bed.step("http-request", url=f"{bed.secure_url}/call", method="POST", body={"x": 1}),
-            "component_config_ids": {"request": bed.request_id},
+            "component_config_ids": {"request": bed.ours.request_id},
         },
     }
     tasks: dict[str, Callable[[], Any]] = {
@@ -38,7 +38,7 @@ def _row(bed: Bed, size: Size, name: str, step: dict[str, Any], send: Callable[[
     flow = Flow.parse({"name": "bench", "steps": [step]})
     mine, other = paired(
         size.rounds,
-        lambda: bed.burst(lambda: bed.submit(flow), size.steps),
+        lambda: bed.burst(lambda: bed.ours.submit(flow), size.steps),
         lambda: bed.burst(send, size.steps),
     )
     return faster(name, (millis(mine / size.steps), millis(other / size.steps)), other / mine, aim=AIMS[name])

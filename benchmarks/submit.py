@@ -1,11 +1,7 @@
-"""(e) Plays a second into the ledger by `submit_many`, against a loop of Celery's `delay()`, which records nothing.
-
-MongoDB takes part where `FLOW8_TEST_MONGO` names a server.
-"""
+"""(e) Plays a second into the ledger by `submit_many`, against a loop of Celery's `delay()`, which records nothing."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -28,9 +24,9 @@ AIM = 5000
 def run(bed: Bed, size: Size) -> list[Row]:
     """One row a store."""
     urls = {"SQLite": f"sqlite:///{bed.folder / 'submit.db'}"}
-    server = os.environ.get("FLOW8_TEST_MONGO")
-    if server:
-        urls["MongoDB"] = f"{server.rstrip('/')}/flow8_bench_{ObjectId()}"
+    database = bed.mongo_database()
+    if database:
+        urls["MongoDB"] = database
     return [_row(name, open_store(url), bed, size) for name, url in urls.items()]
 
 
@@ -45,7 +41,7 @@ def _row(name: str, store: Store, bed: Bed, size: Size) -> Row:
 
     def ours() -> None:
         ids = [ObjectId() for _ in many]
-        ledger.submit_many(flow, many, company_id=bed.company_id, user_id=bed.user_id, play_ids=ids)
+        ledger.submit_many(flow, many, company_id=bed.ours.company_id, user_id=bed.ours.user_id, play_ids=ids)
 
     def theirs() -> None:
         for args in many:

@@ -1,9 +1,9 @@
-"""A vendor that answers at once, or after a pause: the least that Slack, S3 and a web service can be.
+"""A vendor that answers at once, or after a pause (`?pause_ms=50`): the least that Slack, S3 and a web service can be.
 
-Run: python -m benchmarks.vendor CERTIFICATE KEY [PAUSE_MS]; prints `PORT PLAIN_PORT`. GET /reset begins to count
-effects anew; GET /after/N answers once there were N of them, with the moment of the last one (`time.perf_counter`,
-which all processes of a Linux host share). It is no laboratory: it checks nothing, so that what is measured is the
-caller.
+Run: python -m benchmarks.vendor CERTIFICATE KEY; prints `PORT PLAIN_PORT`. GET /reset begins to count effects anew; GET
+/effects tells them; GET /after/N answers once there were N of them, with the moment of the last one
+(`time.perf_counter`, which all processes of a Linux host share). It is no laboratory: it checks nothing, so that what
+is measured is the caller.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ class Vendor(asyncio.Protocol):
 
     effects = 0
     last_effect = 0.0
-    pause_s = 0.0
     awaited: tuple[int, Vendor] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -57,11 +56,14 @@ class Vendor(asyncio.Protocol):
         if path == b"/reset":
             Vendor.effects = 0
             self.answer(b"0")
+        elif path == b"/effects":
+            self.answer(str(Vendor.effects).encode())
         elif path.startswith(b"/after/"):
             Vendor.awaited = int(path.removeprefix(b"/after/")), self
             self._tell()
-        elif Vendor.pause_s:
-            asyncio.get_running_loop().call_later(Vendor.pause_s, self._effect, method, path)
+        elif b"?pause_ms=" in path:
+            pause_s = float(path.partition(b"?pause_ms=")[2]) / 1000
+            asyncio.get_running_loop().call_later(pause_s, self._effect, method, path)
         else:
             self._effect(method, path)
         return bool(self.buffer)
@@ -89,9 +91,8 @@ class Vendor(asyncio.Protocol):
             )
 
 
-async def main(certificate: str, key: str, pause_ms: float) -> None:
+async def main(certificate: str, key: str) -> None:
     """Serve TLS and plain HTTP on free loopback ports until killed."""
-    Vendor.pause_s = pause_ms / 1000
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
     loop = asyncio.get_running_loop()
@@ -102,4 +103,4 @@ async def main(certificate: str, key: str, pause_ms: float) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3]) if len(sys.argv) > 3 else 0.0))
+    asyncio.run(main(sys.argv[1], sys.argv[2]))

@@ -29,6 +29,13 @@ _START_WITHIN_S = 60.0
 @pytest.fixture(scope="session")
 def mongo_server() -> Iterator[str]:
     """`mongodb://host:port` of a server that lives as long as the test session."""
+    with served() as server:
+        yield server
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    """`mongodb://host:port` of a server that lives as long as the block."""
     named = os.environ.get(VARIABLE)
     if named:
         yield named
