@@ -23,7 +23,7 @@ from bson import ObjectId
 from flow8_core.store import Store
 from flow8_runtime.documents import PLAYS, Play
 from flow8_runtime.heads import credential_of
-from flow8_runtime.shares import Shares
+from flow8_runtime.shares import Turn
 from flow8_runtime.states import RANKS
 from flow8_runtime.throttles import Throttles
 
@@ -62,7 +62,7 @@ class _Look:
     def usable(self, now: datetime) -> bool:
         return self.read_at <= now < self.read_at + KEPT_FOR and any(lane.plays for lane in self.lanes)
 
-    def take(self, besides: Collection[ObjectId], shares: Shares | None) -> Play | None:
+    def take(self, besides: Collection[ObjectId], shares: Turn | None) -> Play | None:
         """The next play: of the lanes with room the one whose head goes first, in turns."""
         best: _Lane | None = None
         for lane in self.lanes:
@@ -76,6 +76,8 @@ class _Look:
             return None
         self.lanes.remove(best)
         self.lanes.append(best)
+        if shares is not None:
+            shares.take(best.company, best.name)
         return best.plays.popleft()
 
 
@@ -92,10 +94,10 @@ class Candidates:
         self._lock = threading.Lock()
 
     def take(
-        self, count: int, *, queues: Sequence[str], now: datetime, besides: Collection[ObjectId], shares: Shares | None
+        self, count: int, *, queues: Sequence[str], now: datetime, besides: Collection[ObjectId], shares: Turn | None
     ) -> list[Play]:
         """Up to `count` plays with something due in the queues, without those in `besides`. `give_back` them once the
-        claim is written or given up."""
+        claim is written or given up. Each has taken a slot of its lane in `shares`."""
         taken: list[Play] = []
         with self._lock:
             for queue in queues:
@@ -117,6 +119,14 @@ class Candidates:
         """Whether the last looks have shown more than was taken of them."""
         return any(lane.plays for look in list(self._looks.values()) for lane in list(look.lanes))
 
+    def watch(self, queues: Sequence[str], *, now: datetime, shares: Turn) -> None:
+        """See who waits, where nobody has looked for a while: plays that go on in place look at nothing."""
+        with self._lock:
+            for queue in queues:
+                look = self._looks.get(queue)
+                if look is None or not look.seen_at <= now < look.seen_at + KEPT_FOR:
+                    self._look(queue, now, shares)
+
     def forget(self) -> None:
         """Look anew next time: somebody else is claiming as well."""
         with self._lock:
@@ -136,23 +146,25 @@ class Candidates:
                 return {queue for queue in queues if self.any_due((queue,), now=now)}
             queues.append(found[0]["queue"])
 
-    def _next(self, queue: str, now: datetime, besides: Collection[ObjectId], shares: Shares | None) -> Play | None:
+    def _next(self, queue: str, now: datetime, besides: Collection[ObjectId], shares: Turn | None) -> Play | None:
         look = self._looks.get(queue)
         play = look.take(besides, shares) if look is not None and look.usable(now) else None
         if play is None and look is not None and look.fresh(now):
             look = self._looks[queue] = self._read(queue, look.heads, look.seen_at, now, shares)
             play = look.take(besides, shares)
         if play is None:  # nothing is said to be done before all lanes have been looked for
-            heads = list(self._heads(queue, self._cursors.get(queue, ""), LANES))
-            if heads:
-                self._cursors[queue] = heads[-1]["lane"]
-            look = self._looks[queue] = self._read(queue, heads, now, now, shares)
-            play = look.take(besides, shares)
+            play = self._look(queue, now, shares).take(besides, shares)
         return play
 
-    def _read(
-        self, queue: str, heads: Sequence[Play], seen_at: datetime, now: datetime, shares: Shares | None
-    ) -> _Look:
+    def _look(self, queue: str, now: datetime, shares: Turn | None) -> _Look:
+        """Some lanes more, from where the last look ended, round and round."""
+        heads = list(self._heads(queue, self._cursors.get(queue, ""), LANES))
+        if heads:
+            self._cursors[queue] = heads[-1]["lane"]
+        look = self._looks[queue] = self._read(queue, heads, now, now, shares)
+        return look
+
+    def _read(self, queue: str, heads: Sequence[Play], seen_at: datetime, now: datetime, shares: Turn | None) -> _Look:
         """The plays that are due in the lanes of these heads."""
         lanes: list[_Lane] = []
         each = max(1, WINDOW // max(1, len(heads)))

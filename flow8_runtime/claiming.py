@@ -13,6 +13,7 @@ from flow8_runtime.candidates import Candidates
 from flow8_runtime.claims import Claim, Prepared, Taken, Terms
 from flow8_runtime.definition import Flow
 from flow8_runtime.documents import Play
+from flow8_runtime.heads import lane
 from flow8_runtime.plays import Change, Plays, readable
 from flow8_runtime.states import Stale
 from flow8_runtime.throttles import Throttles
@@ -88,17 +89,27 @@ class Claiming:
                     self._add(taking, play, k - taking.count)
         return taking
 
+    def watch(self, terms: Terms) -> None:
+        """See who waits, before plays are gone on with in place."""
+        if terms.shares is not None:
+            self._candidates.watch(terms.queues, now=terms.now, shares=terms.shares)
+
     def take(self, play: Play, flow: Flow, most: int, terms: Terms, *, lost: bool = False) -> tuple[Play, list[Taken]]:
         """Claim up to `most` ready steps of a play, and put off those whose credential was told to wait.
 
-        A step that was lost before is taken only where `lost` says so.
+        A step that was lost before is taken only where `lost` says so, and one whose company or credential has its
+        share only at another turn.
         """
         taken: list[Taken] = []
         for name in transitions.ready(play, flow, now=terms.now, queues=terms.queues):
             not_before = self._not_before(play, flow, name)
             if not_before is not None and not_before > terms.now:
                 play = transitions.postpone(play, flow, name, until=not_before)
-            elif len(taken) < most and (lost or not play["steps"][name].get("lost")):
+            elif (
+                len(taken) < most
+                and (lost or not play["steps"][name].get("lost"))
+                and _gets_slot(play, flow, name, terms)
+            ):
                 play, prepared = self._claimed(play, flow, name, terms)
                 taken.append((name, prepared))
         return play, taken
@@ -123,6 +134,8 @@ class Claiming:
     def _add(self, taking: Taking, play: Play, most: int) -> None:
         """A step that has cost a worker its life may do so again, and should then take no neighbours with it: it is
         claimed alone."""
+        if taking.terms.shares is not None:  # the slot that was taken for the play is for its steps to take
+            taking.terms.shares.leave(play["company_id"], play["lane"])
         if not readable(play, self._flow):
             later = transitions.defer(play, until=taking.terms.now + UNREADABLE_FOR)
             taking.changes.append(Change(play, _once, once=True, new=later))
@@ -155,6 +168,18 @@ class Claiming:
 def _credential(play: Play, flow: Flow, name: str) -> str | None:
     """What the step used last, else what its definition says; None where only running it will tell."""
     return play["steps"][name].get("credential") or flow.by_name[name].credential_hint
+
+
+def _gets_slot(play: Play, flow: Flow, name: str, terms: Terms) -> bool:
+    """Whether company and credential have a slot left for this step, which is taken then."""
+    shares = terms.shares
+    if shares is None:
+        return True
+    company, own = play["company_id"], lane(play, flow, name)
+    if shares.room(company, own) <= 0:
+        return False
+    shares.take(company, own)
+    return True
 
 
 def _once(_: Play) -> Play:

@@ -13,7 +13,7 @@ from flow8_core.errors import ValidationFailed
 from flow8_modules.effect import Effect
 from flow8_runtime import documents, notation
 from flow8_runtime.documents import Play, StepState
-from flow8_runtime.shares import Shares
+from flow8_runtime.shares import Turn
 from flow8_runtime.states import Result
 
 OUTPUT_LIMIT = 8 * 1024 * 1024  # a database document ends at 16 MiB
@@ -125,7 +125,7 @@ class Terms:
     until: datetime
     queues: tuple[str, ...]
     prepare: Prepare | None = None
-    shares: Shares | None = None
+    shares: Turn | None = None
 
     def claim(self, play: Play, taken: Taken) -> Claim:
         """The claim on a step that has just been taken on these terms."""

@@ -76,7 +76,7 @@ class Engine:
         self._in_flight = InFlight(clock)
         self._shares = Shares(threads)
         self._kept = Kept()
-        self._exchange = Exchange(self._land, ledger.give_back)
+        self._exchange = Exchange(self._land, self._give_back)
         self._lingerer = Lingerer(listener, wakeup, self._look, linger_s=linger_s) if listener else None
         self._worn = False
         self._hung = 0
@@ -161,7 +161,10 @@ class Engine:
         """What a thread does: one step after the other, until there is none for it. True where it was let go."""
         claim = self._next(None, leaves=False)
         while claim is not None:
-            outcome = self._run(claim)
+            try:
+                outcome = self._run(claim)
+            finally:
+                self._shares.leave(claim.company_id, self._lane(claim))
             leaves = outcome is not None and self._crew.may_leave()
             claim = self._next(outcome, leaves=leaves)
             if leaves and claim is None:
@@ -193,7 +196,7 @@ class Engine:
 
     def _land(self, outcomes: Sequence[Outcome], wanted: int) -> Landing:
         go_on = not self._ending()
-        return self._ledger.land(
+        landing = self._ledger.land(
             outcomes,
             owner=self._owner.id,
             take_next=go_on,
@@ -202,13 +205,23 @@ class Engine:
             prepare=self._runner.prepare,
             shares=self._shares,
         )
+        for claim in (*landing.next, *landing.claims):  # before the next one claims
+            self._shares.take(claim.company_id, self._lane(claim))
+        return landing
+
+    def _give_back(self, claims: list[Claim]) -> None:
+        for claim in claims:
+            self._shares.leave(claim.company_id, self._lane(claim))
+        self._ledger.give_back(claims)
+
+    def _lane(self, claim: Claim) -> str:
+        return lane(claim.play, self._ledger.flow(claim.play["definition"]), claim.step)
 
     def _run(self, claim: Claim) -> Outcome | None:
         flow = self._ledger.flow(claim.play["definition"])
         crashpoints.visit(CLAIMED)
         with (
             self._in_flight.of(claim, most_s=flow.step(claim.step).timeout_s + HANGS_AFTER_S),
-            self._shares.holding(claim.company_id, lane(claim.play, flow, claim.step)),
             self._crew.calling(),
         ):
             try:

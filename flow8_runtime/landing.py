@@ -31,6 +31,8 @@ class Lander:
         for outcome, row in zip(outcomes, rows, strict=True):
             group = groups.setdefault(outcome.claim.play_id, _OnePlay(self._flow, self._claiming, terms, take_next))
             group.add(outcome, result_of(row))
+        if take_next:
+            self._claiming.watch(terms)
         changes = [Change(group.newest, group.apply) for group in groups.values()]
         for change in changes:
             self._plays.prepare(change)
@@ -89,13 +91,9 @@ class _OnePlay:
                     self._lost.append(outcome)
         if not landed:
             raise Stale
-        if self._take_next and new["status"] in LIVE_PLAYS and self._may_go_on(play):
+        if self._take_next and new["status"] in LIVE_PLAYS:
             new, self.taken = self._claiming.take(new, flow, landed, self._terms)
         return new
-
-    def _may_go_on(self, play: Play) -> bool:
-        """Where others wait, a company that holds more than its share leaves its play's next step to another turn."""
-        return self._terms.shares is None or self._terms.shares.fair(play["company_id"])
 
     def report(self, play: Play | None, landing: Landing) -> None:
         """Say what came of it. Without a new play, the outcomes were lost or had been landed before."""

@@ -316,7 +316,8 @@ class Ledger:
         self, owner: str, queues: Sequence[str], prepare: Prepare | None = None, shares: Shares | None = None
     ) -> Terms:
         now = self.now()
-        return Terms(owner, now, now + self._lease, tuple(queues), prepare, shares)
+        turn = None if shares is None else shares.turn()
+        return Terms(owner, now, now + self._lease, tuple(queues), prepare, turn)
 
     def _change_claims(self, claims: Sequence[Claim], transition: Callable[[Play, Flow, Claim], Play]) -> None:
         groups: dict[ObjectId, list[Claim]] = {}

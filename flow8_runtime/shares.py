@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 from bson import ObjectId
 
@@ -25,49 +24,72 @@ class Shares:
         self._waiting: dict[str, tuple[ObjectId, float]] = {}
         self._lock = threading.Lock()
 
-    @contextmanager
-    def holding(self, company: ObjectId, lane: str) -> Iterator[None]:
-        """Around the time in which a step takes a slot."""
+    def take(self, company: ObjectId, lane: str) -> None:
+        """A step has got a slot: from its claim on, for whoever claims next must count it."""
         with self._lock:
             self._held[company] += 1
             self._held[lane] += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._held[company] -= 1
-                self._held[lane] -= 1
-                self._forget(company, lane)
 
-    def seen(self, lanes: dict[str, ObjectId], *, now: float) -> None:
+    def leave(self, company: ObjectId, lane: str) -> None:
+        """A step has given its slot back."""
+        with self._lock:
+            for name in (company, lane):
+                self._held[name] -= 1
+                if self._held[name] <= 0:
+                    del self._held[name]
+
+    def turn(self) -> Turn:
+        """The view of one who claims now."""
+        return Turn(self)
+
+    def seen(self, lanes: Mapping[str, ObjectId], *, now: float) -> None:
         """These lanes, each with its company, have something due at this moment (seconds, of a clock that goes on)."""
         with self._lock:
             self._waiting = {lane: seen for lane, seen in self._waiting.items() if now - seen[1] < REMEMBERED_S}
             self._waiting.update((lane, (company, now)) for lane, company in lanes.items())
 
-    def room(self, company: ObjectId, lane: str) -> int:
-        """How many slots more this lane of this company may take."""
+    def room(self, company: ObjectId, lane: str, taken: Mapping[ObjectId | str, int]) -> int:
+        """How many slots more this lane of this company may take, besides those that are being `taken`."""
         with self._lock:
-            waiting = [each for each, _ in self._waiting.values()]
-            companies = len({company, *waiting})
-            share = self._part(self.slots, companies)
-            lanes = len({lane, *(name for name, (each, _) in self._waiting.items() if each == company)})
-            of_lane = share if lanes == 1 else -(-share // lanes)
-            return min(share - self._held[company], of_lane - self._held[lane])
+            companies = len({company, *(each for each, _ in self._waiting.values())})
+            share = self._part(companies)
+            return min(
+                share - self._held[company] - taken.get(company, 0),
+                self._part_of_lane(share, company, lane) - self._held[lane] - taken.get(lane, 0),
+            )
 
-    def fair(self, company: ObjectId) -> bool:
-        """Whether this company may keep the slot that it has just used: it holds no more than its share."""
-        with self._lock:
-            waiting = {each for each, _ in self._waiting.values()} - {company}
-            return not waiting or self._held[company] < self._part(self.slots, len(waiting) + 1)
-
-    def _part(self, slots: int, companies: int) -> int:
+    def _part(self, companies: int) -> int:
         """Even alone a company leaves some slots free, or calls that begin in step would block a newcomer."""
         if companies > 1:
-            return -(-slots // companies)
-        return max(1, slots - max(1, slots // 8))
+            return -(-self.slots // companies)
+        return max(1, self.slots - max(1, self.slots // 8))
 
-    def _forget(self, *names: ObjectId | str) -> None:
-        for name in names:
-            if self._held[name] <= 0:
-                del self._held[name]
+    def _part_of_lane(self, share: int, company: ObjectId, lane: str) -> int:
+        lanes = {lane, *(name for name, (each, _) in self._waiting.items() if each == company)}
+        return -(-share // len(lanes))
+
+
+class Turn:
+    """The shares as one sees them who claims several steps by one write: what it takes counts at once."""
+
+    def __init__(self, shares: Shares) -> None:
+        self._shares = shares
+        self._taken: Counter[ObjectId | str] = Counter()
+
+    def seen(self, lanes: Mapping[str, ObjectId], *, now: float) -> None:
+        """As `Shares.seen`."""
+        self._shares.seen(lanes, now=now)
+
+    def take(self, company: ObjectId, lane: str) -> None:
+        """This one takes a slot, should its claim be written."""
+        self._taken[company] += 1
+        self._taken[lane] += 1
+
+    def leave(self, company: ObjectId, lane: str) -> None:
+        """It does not take that one after all."""
+        self._taken[company] -= 1
+        self._taken[lane] -= 1
+
+    def room(self, company: ObjectId, lane: str) -> int:
+        """How many slots more this lane of this company may take."""
+        return self._shares.room(company, lane, self._taken)

@@ -22,6 +22,7 @@ from flow8_runtime.documents import Play
 from flow8_runtime.ledger import Ledger
 from flow8_runtime.states import Result
 from flow8_runtime.throttles import Throttles
+from flow8_runtime.wakeup import Wakeup
 
 COMPANY = ObjectId("64b000000000000000000001")
 USER = ObjectId("64b000000000000000000002")
@@ -195,6 +196,21 @@ class Watched:
 
     def close(self) -> None:
         self._store.close()
+
+
+class Silent(Wakeup):
+    """No broker: nobody is to be woken here."""
+
+    def __init__(self) -> None:
+        pass
+
+    def ring(self, queue: str = "default") -> bool:
+        return True
+
+    ring_at_leisure = ring
+
+    def answer(self, queue: str = "default") -> None:
+        return
 
 
 def open_ledger(store: Store, *, lease_s: float = 30.0, throttles_clock: Clock | None = None) -> Ledger:

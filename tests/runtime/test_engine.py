@@ -17,8 +17,7 @@ from flow8_runtime.engine import Engine
 from flow8_runtime.ledger import Ledger
 from flow8_runtime.owners import Owner
 from flow8_runtime.sweep import Sweep
-from flow8_runtime.wakeup import Wakeup
-from tests.runtime.kit import COMPANY, Watched, call, open_ledger, outcome, parallel, sequence, submit
+from tests.runtime.kit import COMPANY, Silent, Watched, call, open_ledger, outcome, parallel, sequence, submit
 
 Behaviour = Callable[[Claim], Outcome | None]
 
@@ -36,21 +35,6 @@ class Scripted:
     def run(self, claim: Claim) -> Outcome | None:
         self.ran.append(claim.step)
         return self.behaviour(claim)
-
-
-class Silent(Wakeup):
-    """No broker: nobody is to be woken here."""
-
-    def __init__(self) -> None:
-        pass
-
-    def ring(self, queue: str = "default") -> bool:
-        return True
-
-    ring_at_leisure = ring
-
-    def answer(self, queue: str = "default") -> None:
-        return
 
 
 @pytest.fixture
