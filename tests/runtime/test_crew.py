@@ -1,0 +1,119 @@
+"""The caller threads: as few as it takes, and never all of them waiting while something is due."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from flow8_core.clock import SystemClock
+from flow8_runtime import crew as rooms
+from flow8_runtime.crew import Crew
+from tests.processes import until
+
+
+class Work:
+    """Calls to be made; some wait until the test lets them go."""
+
+    def __init__(self, calls: int, *, slow: Callable[[int], bool] = lambda _: False) -> None:
+        self.left = list(range(calls))
+        self.slow = slow
+        self.done: list[int] = []
+        self.waiting = 0
+        self.go = threading.Event()
+        self.lock = threading.Lock()
+        self.threads: set[threading.Thread] = set()
+        self.crew: Crew
+
+    def shift(self) -> bool:
+        self.threads.add(threading.current_thread())
+        while True:
+            with self.lock:
+                if not self.left:
+                    self.crew.dry()
+                    return False
+                call = self.left.pop(0)
+            with self.crew.calling():
+                if self.slow(call):
+                    self.waiting += 1
+                    assert self.go.wait(20)
+            self.done.append(call)
+
+    def drain(self, *, within_s: float = 5.0) -> None:
+        self.crew.begin()
+        self.crew.watch(time.monotonic() + within_s, lambda: False)
+
+
+@contextmanager
+def at_work(work: Work, *, most: int = 16) -> Iterator[Work]:
+    work.crew = Crew(work.shift, most=most, clock=SystemClock())
+    yield work
+    work.go.set()
+    work.crew.end()
+
+
+def test_one_slow_call_idles_nobody() -> None:
+    with at_work(Work(500, slow=lambda call: call == 0)) as work:
+        work.drain()
+
+        assert sorted(work.done) == list(range(1, 500))
+
+
+def test_calls_that_are_answered_at_once_take_few_threads() -> None:
+    with at_work(Work(2_000)) as work:
+        work.drain()
+
+        assert len(work.done) == 2_000
+        assert len(work.threads) <= rooms.CROWDED
+
+
+def test_calls_that_take_their_time_take_as_many_threads_as_there_may_be() -> None:
+    with at_work(Work(40, slow=lambda _: True), most=16) as work:
+        work.drain(within_s=1.0)
+
+        assert work.waiting == 16
+        assert len(work.threads) == 16
+
+
+def test_a_thread_that_has_had_nothing_to_do_for_a_while_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rooms, "IDLE_S", 0.05)
+    with at_work(Work(10)) as work:
+        work.drain()
+
+        until(lambda: not any(thread.is_alive() for thread in work.threads), "the threads' ends", timeout=5)
+        work.left = [10]
+        work.drain()
+        until(lambda: 10 in work.done, "a new thread's work", timeout=5)
+
+
+def test_what_ends_a_thread_is_told_to_whoever_watches_and_the_next_drain_goes_on() -> None:
+    def slow(call: int) -> bool:
+        if call == 0:
+            raise LookupError("the vendor's library is broken")
+        return False
+
+    with at_work(Work(3, slow=slow)) as work:
+        with pytest.raises(LookupError):
+            work.drain()
+        work.drain()
+
+        assert sorted(work.done) == [1, 2]
+
+
+def test_at_its_end_it_waits_for_what_is_under_way_and_begins_nothing() -> None:
+    with at_work(Work(1, slow=lambda _: True)) as work:
+        work.drain(within_s=0.1)
+        ending = threading.Thread(target=work.crew.end)
+        ending.start()
+        assert ending.is_alive()
+
+        work.left = [7]
+        work.go.set()
+        ending.join(5)
+
+        work.crew.begin()
+        assert not ending.is_alive()
+        assert not any(thread.is_alive() for thread in work.threads)
