@@ -57,6 +57,11 @@ class Claim:
         return self.play["user_id"]  # type: ignore[no-any-return]
 
     @property
+    def attempt_key(self) -> tuple[ObjectId, str, int]:
+        """Play, step and n: what no other claim has."""
+        return self.play_id, self.step, self.n
+
+    @property
     def state(self) -> StepState:
         """The step's state in the play."""
         return self.play["steps"][self.step]  # type: ignore[no-any-return]

@@ -161,10 +161,12 @@ class Engine:
         """What a thread does: one step after the other, until there is none for it. True where it was let go."""
         claim = self._next(None, leaves=False)
         while claim is not None:
+            outcome = None
             try:
                 outcome = self._run(claim)
             finally:
-                self._shares.leave(claim.company_id, self._lane(claim))
+                if outcome is None:
+                    self._shares.leave(claim.attempt_key)
             leaves = outcome is not None and self._crew.may_leave()
             claim = self._next(outcome, leaves=leaves)
             if leaves and claim is None:
@@ -196,6 +198,8 @@ class Engine:
 
     def _land(self, outcomes: Sequence[Outcome], wanted: int) -> Landing:
         go_on = not self._ending()
+        for outcome in outcomes:
+            self._shares.leave(outcome.claim.attempt_key)
         landing = self._ledger.land(
             outcomes,
             owner=self._owner.id,
@@ -206,12 +210,12 @@ class Engine:
             shares=self._shares,
         )
         for claim in (*landing.next, *landing.claims):  # before the next one claims
-            self._shares.take(claim.company_id, self._lane(claim))
+            self._shares.take(claim.attempt_key, claim.company_id, self._lane(claim))
         return landing
 
     def _give_back(self, claims: list[Claim]) -> None:
         for claim in claims:
-            self._shares.leave(claim.company_id, self._lane(claim))
+            self._shares.leave(claim.attempt_key)
         self._ledger.give_back(claims)
 
     def _lane(self, claim: Claim) -> str:

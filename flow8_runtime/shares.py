@@ -12,6 +12,8 @@ from collections.abc import Mapping
 
 from bson import ObjectId
 
+Attempt = tuple[ObjectId, str, int]  # play, step, n
+
 REMEMBERED_S = 1.0  # how long somebody counts as waiting after having been seen to wait
 
 
@@ -20,20 +22,22 @@ class Shares:
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
+        self._slots: dict[Attempt, tuple[ObjectId, str]] = {}
         self._held: Counter[ObjectId | str] = Counter()
         self._waiting: dict[str, tuple[ObjectId, float]] = {}
         self._lock = threading.Lock()
 
-    def take(self, company: ObjectId, lane: str) -> None:
+    def take(self, attempt: Attempt, company: ObjectId, lane: str) -> None:
         """A step has got a slot: from its claim on, for whoever claims next must count it."""
         with self._lock:
+            self._slots[attempt] = (company, lane)
             self._held[company] += 1
             self._held[lane] += 1
 
-    def leave(self, company: ObjectId, lane: str) -> None:
-        """A step has given its slot back."""
+    def leave(self, attempt: Attempt) -> None:
+        """A step gives its slot back, for its play's next step before all others. A second time is harmless."""
         with self._lock:
-            for name in (company, lane):
+            for name in self._slots.pop(attempt, ()):
                 self._held[name] -= 1
                 if self._held[name] <= 0:
                     del self._held[name]

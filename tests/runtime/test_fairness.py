@@ -99,7 +99,7 @@ class House:
             self.engine.drain()
             return self.vendor.held == held
 
-        until(woken, f"{held} (of {A}, {B})", timeout=5)
+        until(woken, f"{held} (of {A}, {B})", timeout=15)
         for _ in range(3):
             self.engine.drain()
         assert self.vendor.held == held
