@@ -38,6 +38,7 @@ def test_the_answer_is_one_document_with_the_effects_at_each_vendor(bare: Home) 
     assert list(bare.folder.iterdir()) == []
 
 
+@pytest.mark.proof
 def test_on_a_terminal_a_table_follows_the_play_and_the_end_shows_what_landed(bare: Home) -> None:
     parent, child = pty.openpty()
     bare.environ |= {"TERM": "xterm", "COLUMNS": "200"}
@@ -64,9 +65,9 @@ def _all(terminal: int) -> str:
 @pytest.mark.parametrize(
     ("number", "after"),
     [
-        (signal.SIGINT, "laboratory"),
+        pytest.param(signal.SIGINT, "laboratory", marks=pytest.mark.proof),
         (signal.SIGTERM, "slack"),
-        (signal.SIGINT, "play"),
+        pytest.param(signal.SIGINT, "play", marks=pytest.mark.proof),
         (signal.SIGKILL, "play"),
     ],
     ids=lambda value: value if isinstance(value, str) else value.name,

@@ -30,7 +30,7 @@ def test_the_laboratorys_first_line_says_where_everything_is(home: Home) -> None
     assert "Traceback" not in errors
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.proof), signal.SIGTERM])
 def test_serve_answers_at_public_url_until_it_is_told_to_end(home: Home, number: signal.Signals) -> None:
     port = processes.free_port()
     home.settings(public_url=f"http://127.0.0.1:{port}")

@@ -7,6 +7,8 @@ import signal
 import uuid
 from typing import Any
 
+import pytest
+
 from flow8_runtime.owners import Owners
 from tests import processes
 from tests.cli.kit import Home, left_behind
@@ -89,6 +91,7 @@ def test_where_a_worker_is_alive_none_is_started(office: Home, deployment: Deplo
     assert not (office.folder / "home" / "worker.log").exists()
 
 
+@pytest.mark.proof
 def test_a_detached_play_is_done_by_a_worker_that_ctrl_c_ends_in_good_order(
     office: Home, deployment: Deployment
 ) -> None:

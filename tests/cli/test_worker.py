@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.cli.kit import Home
 from tests.flows.deployment import Deployment
 
@@ -29,6 +31,7 @@ def test_other_keys_than_the_stores_keep_it_from_starting(home: Home) -> None:
     assert "ENC_KEY_SECRET" in done.stderr
 
 
+@pytest.mark.proof
 def test_when_the_worker_that_started_the_broker_is_killed_one_that_is_left_brings_it_back(
     deployment: Deployment,
 ) -> None:

@@ -103,6 +103,7 @@ def test_a_reconnect_keeps_the_id_and_refuses_another_account(desk: Desk, oidc_p
     assert len(desk.links.list()) == 1
 
 
+@pytest.mark.proof
 def test_eight_threads_refresh_once_and_the_link_lives(desk: Desk, oidc_provider: OidcProvider) -> None:
     link = used_up(desk, connected(desk, oidc_provider))
     oidc_provider.control(delayMs=100, tokenCalls=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,19 @@ def refresh_at_microsoft(egress: Egress, origin: str, deadline: Deadline, _: Pat
     return client.refresh(refresh_token=Secret("not-a-token"), scopes=["User.Read"], answered=lambda: None)
 
 
+@cache
+def session() -> Any:
+    """One for all calls: reading botocore's descriptions takes long."""
+    from flow8_modules.integrations.s3.transport import isolated_session
+
+    return isolated_session()
+
+
 def list_s3(egress: Egress, origin: str, deadline: Deadline, _: Path) -> object:
-    from flow8_modules.integrations.s3.transport import S3, Account, isolated_session
+    from flow8_modules.integrations.s3.transport import S3, Account
 
     account = Account("us-east-1", origin, Secret("AKIAIOSFODNN7EXAMPLE"), Secret("not-a-key"), None)
-    with S3(account, session=isolated_session(), egress=egress).calling(deadline) as api:
+    with S3(account, session=session(), egress=egress).calling(deadline) as api:
         return api.list_buckets()
 
 

@@ -16,13 +16,11 @@ from credentials import refresh
 from flow8_lab.client import Lab
 from flow8_runtime import engine, runner
 from tests.flows.deployment import deploy
-from tests.flows.pair import ALL, CALENDAR, FETCH, SLACK, STEP_POINTS, STEPS, UPLOAD, Pair, Row
+from tests.flows.pair import ALL, CALENDAR, SLACK, STEP_POINTS, STEPS, UPLOAD, Pair, Row
 
 FAST = [
-    Row(engine.CLAIMED, FETCH),
     Row(runner.BEFORE_CALL, SLACK),
     Row(runner.AFTER_CALL, SLACK),
-    Row(runner.AFTER_CALL, UPLOAD),
     Row(engine.BEFORE_LANDING, CALENDAR),
     Row(refresh.KEPT, CALENDAR),
 ]

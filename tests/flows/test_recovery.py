@@ -72,6 +72,7 @@ def test_what_a_killed_worker_had_in_flight_is_done_by_another_within_seconds(un
     assert time.monotonic() - killed_at < WITHIN_S
 
 
+@pytest.mark.proof
 def test_a_pool_process_that_dies_alone_costs_its_step_an_attempt_and_the_worker_nothing(embedded: Deployment) -> None:
     embedded.lab.fault("web", "delay", answer_delay_ms=60_000)
     worker = embedded.start_worker(processes_=2)
@@ -198,6 +199,7 @@ def test_an_outcome_that_no_store_could_take_is_landed_when_it_is_back(shaky: tu
     assert deployment.lab.effects("slack")["count"] == 1
 
 
+@pytest.mark.proof
 def test_a_worker_that_starts_without_its_store_works_once_it_is_there(shaky: tuple[Deployment, ChaosProxy]) -> None:
     deployment, store = shaky
     play_id = deployment.submit(flow(get(deployment)))

@@ -60,6 +60,7 @@ def test_a_call_that_lasts_is_finished_and_what_has_not_begun_is_left_to_the_nex
     assert calls(deployment) == 5
 
 
+@pytest.mark.proof
 def test_a_lease_is_renewed_while_the_vendor_takes_its_time(tmp_path: Path, lab: Lab, redis_url: str) -> None:
     """Both while a step is only claimed (its token is refreshed) and while it is calling."""
     worker = {"lease_s": 1, "sweep_s": 0.2, "beat_s": 2}

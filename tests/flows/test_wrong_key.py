@@ -20,6 +20,7 @@ def contents(deployment: Deployment) -> dict[str, Any]:
     return {name: deployment.platform.store.find(name, {}) for name, _, _ in COLLECTIONS}
 
 
+@pytest.mark.parametrize("deployment", ["embedded", pytest.param("shared", marks=pytest.mark.proof)], indirect=True)
 @pytest.mark.parametrize(
     "kept",
     [

@@ -25,7 +25,7 @@ flow8_logging.self_test()
 """
 
 
-@pytest.mark.parametrize("level", ["INFO", "DEBUG"])
+@pytest.mark.parametrize("level", [pytest.param("INFO", marks=pytest.mark.proof), "DEBUG"])
 def test_no_handler_of_a_started_worker_lets_a_secret_through(tmp_path: Path, level: str) -> None:
     program = PROGRAM.replace('"DEBUG"', repr(level))
     home = environment.clean(FLOW8_HOME=str(tmp_path), FLOW8_BROKER="redis://127.0.0.1:1/0")
