@@ -19,21 +19,15 @@ from credentials.link import Link
 from credentials.providers.provider import App, Provider
 from credentials.refresh_settings import RefreshSettings
 from credentials.vault import Vault
-from flow8_core.errors import Flow8Error
+from flow8_core.errors import AppBlocked, Flow8Error
 from flow8_core.store import DuplicateKey, Index, Store
 
 COLLECTION = "oauth_apps"
 INDEXES = (Index((("state", 1),)), Index((("mistrusted_until", 1),)))
 
-# These condemn an application whichever link is asked for. Others (`invalid_request`, `unauthorized_client`, a tenant
-# that does not know us) may be one account's affair: several links have to say the same.
-SURE = frozenset(
-    """
-    invalid_client bad_client_secret invalid_client_id deleted_client disabled_client
-    70002 7000112 7000215 7000218 7000222
-    """.split()  # noqa: SIM905  a list of this length is for reading
-)
-CONFIRMED_BY = 3  # links
+# What does not surely mean the application (`invalid_request`, a tenant that does not know us) may be one account's
+# affair: so many links have to meet it.
+CONFIRMED_BY = 3
 
 FIRST_TRIAL_S = 60.0
 RAREST_TRIAL_S = 1800.0
@@ -85,7 +79,7 @@ class Applications:
             return None
         if known is not None and known["state"] == "refused":
             return str(known["code"])
-        if error.provider_code not in SURE and not self._many(provider, "app", link, CONFIRMED_BY, now):
+        if not isinstance(error, AppBlocked) and not self._many(provider, "app", link, CONFIRMED_BY, now):
             return None
         code = error.provider_code or error.code
         fields = {

@@ -11,6 +11,7 @@ from credentials.providers.provider import STANDARD_ERRORS, ErrorTable, Provider
 from credentials.token_reply import Reply, document
 from flow8_core.errors import (
     AccessDenied,
+    AppBlocked,
     Flow8Error,
     InsufficientScope,
     InvalidGrant,
@@ -26,6 +27,14 @@ LONGEST_WAIT_S = 900.0
 
 # 503 says that nothing was done; the other 5xx may stand before a server that did it
 _SURELY_NOT_DONE = frozenset({429, 503})
+
+# These condemn our application whichever account is asked for
+_CLIENT_REFUSED = frozenset(
+    """
+    invalid_client bad_client_secret invalid_client_id deleted_client disabled_client
+    70002 7000112 7000215 7000218 7000222
+    """.split()  # noqa: SIM905  a list of this length is for reading
+)
 
 _STANDARD = ErrorTable(field="error", verdicts=STANDARD_ERRORS)  # the last word, for what no table of theirs knows
 
@@ -180,7 +189,9 @@ def _error(
                 retry_after=wait,
             )
         case "provider_misconfigured":
-            return ProviderMisconfigured(
+            # RFC 6749 section 5.2: 401 where the client's authentication failed, whatever the code
+            sure = reply.status == 401 or code in _CLIENT_REFUSED
+            return (AppBlocked if sure else ProviderMisconfigured)(
                 f"{title} refuses our application, not the account. Verify client_id, client_secret (is it expired?), "
                 f"redirect_uri and tenant of oauth2.{service}; the connected accounts stay as they are.",
                 service=service,

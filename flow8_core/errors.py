@@ -20,7 +20,7 @@
     |  `- InvalidCredentials     invalid_credentials   a component's key or password is refused
     |- AppError                  door "app": the operator's client id, secret or redirect URI
     |  `- ProviderMisconfigured  provider_misconfigured
-    |     `- AppBlocked          provider_misconfigured    known to be so: nobody asks with it, and steps wait
+    |     `- AppBlocked          provider_misconfigured    surely so: its links are paused, and steps wait
     |- ProviderError             door "provider": wait
     |  |- RateLimited            rate_limit_exceeded   retryable after `retry_after` seconds
     |  |- QuotaExceeded          quota_exceeded        a monthly or money limit: waiting a little does not help
@@ -226,7 +226,8 @@ class ProviderMisconfigured(AppError):
 
 
 class AppBlocked(ProviderMisconfigured):
-    """Our OAuth2 application is known to be refused, and `link_id` waits until that is mended: so may who needs it."""
+    """Our OAuth2 application as such is refused. With a `link_id`, that link waits until it is mended, and so may who
+    needs it."""
 
 
 class ProviderError(Flow8Error):

@@ -199,6 +199,18 @@ def test_a_trial_with_a_dead_link_shows_that_the_application_is_well(desk: Desk)
     assert desk.now(second).status == "active"
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [Answer(401, b'{"error": "unauthorized_client"}'), Answer(200, b'{"ok": false, "error": "bad_client_secret"}')],
+)
+def test_what_surely_means_the_application_needs_no_second_link(desk: Desk, answer: Answer) -> None:
+    link = desk.link("slack", expires_in=-10)
+    desk.server.script.append(answer)
+
+    assert outcome(desk, link) == "provider_misconfigured"
+    assert desk.now(link).status == "app_blocked"
+
+
 def test_a_refusal_that_may_be_one_accounts_affair_pauses_nobody_else(
     desk: Desk, caplog: pytest.LogCaptureFixture
 ) -> None:
