@@ -136,6 +136,20 @@ def _outbox(platform: Platform) -> Findings:
         yield Finding("outbox", "warning", message)
 
 
+def _applications(platform: Platform) -> Findings:
+    """What services have said of our applications lately."""
+    if not platform.settings.oauth2 or not _is_there(platform) or _has_no_keys(platform):
+        return
+    for service in sorted(platform.settings.oauth2):
+        code = platform.applications.refusal(platform.providers.get(service))
+        if code is not None:
+            mend = f"its links are paused. Verify client_id and client_secret of oauth2.{service}."
+            yield Finding(f"oauth2.{service}", "failed", f"The service refuses our application ({code}); {mend}")
+    for service, _ in platform.applications.mistrusted(now=platform.store.now()):
+        told = "The service condemns so many links at once that none is marked as dead; look at its status page."
+        yield Finding(f"oauth2.{service}", "warning", told)
+
+
 def _oauth2(platform: Platform) -> Findings:
     for service in sorted(platform.settings.oauth2):
         provider = platform.providers.get(service)
@@ -215,9 +229,10 @@ _CHECKS: Mapping[str, Callable[[Platform], Findings]] = {
     "workers": _workers,
     "outbox": _outbox,
     "oauth2": _oauth2,
+    "applications": _applications,
     "modules": _modules,
     "callback": _callback,
     "egress": _egress,
     "messages": _messages,
 }
-_NEED_THE_STORE = (_keys, _workers, _outbox, _callback)
+_NEED_THE_STORE = (_keys, _workers, _outbox, _applications, _callback)

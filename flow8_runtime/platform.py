@@ -135,8 +135,11 @@ class Platform:
 
     @cached_property
     def upkeep(self) -> Upkeep:
-        applications = Applications(self.store, self.vault, self.settings.refresh)
-        return Upkeep(self.store, self.vault, self.providers, applications)
+        return Upkeep(self.store, self.vault, self.providers, self.applications)
+
+    @cached_property
+    def applications(self) -> Applications:
+        return Applications(self.store, self.vault, self.settings.refresh)
 
     @cached_property
     def resolver(self) -> Resolver:

@@ -15,8 +15,10 @@ import yaml
 from bson import ObjectId
 
 from credentials import kdf, outbox
+from credentials.link import Link
 from flow8_api.app import make_app
 from flow8_api.server import listen, make_server
+from flow8_core.errors import AppBlocked
 from flow8_runtime import doctor, doctor_host
 from flow8_runtime.findings import Finding
 from flow8_runtime.platform import Foundation, Platform
@@ -177,6 +179,20 @@ def test_what_the_outbox_has_given_up_is_worth_a_warning(patient: Patient) -> No
         platform.close()
 
     assert "1 events or revocations were given up" in patient.told("outbox", "warning")
+
+
+def test_an_application_that_its_service_refuses_fails_until_it_is_mended(patient: Patient) -> None:
+    patient.used()
+    refused = AppBlocked("Slack refuses our application.", provider_code="bad_client_secret")
+    with chdir(patient.folder):
+        platform = patient.platform()
+        link = Link({"_id": ObjectId()}, platform.vault)
+        platform.applications.refused(platform.providers.get("slack"), refused, link, now=platform.store.now())
+        platform.close()
+
+    assert "bad_client_secret" in patient.told("oauth2.slack", "failed")
+    patient.settings(oauth2={"slack": SLACK | {"client_secret": "another-one"}})
+    assert patient.told("oauth2.slack", "failed") == ""
 
 
 def test_a_store_that_is_down_fails_and_the_rest_is_looked_at_all_the_same(patient: Patient) -> None:
