@@ -16,6 +16,7 @@ from flow8_core.secret import Secret
 from flow8_runtime.breakage import Breakage
 from flow8_runtime.door import Door
 from flow8_runtime.platform import Foundation, Platform
+from tests.processes import until
 
 MESSAGE = {"channel": "#general", "message": "hi"}
 
@@ -46,6 +47,8 @@ def link_of(platform: Platform, user_id: ObjectId, account: str) -> Link:
 def start(platform: Platform, name: str, *steps: dict[str, Any], company_id: ObjectId = COMPANY) -> None:
     numbered = [{"name": f"step-{number}", "order": number, **step} for number, step in enumerate(steps, 1)]
     Door(platform).submit({"name": name, "steps": numbered}, {}, company_id=company_id, user_id=ALICE)
+    begun = platform.store.now()
+    until(lambda: platform.store.now() > begun, "the next millisecond: versions are told apart by their time")
 
 
 def slack(**mapping: str) -> dict[str, Any]:
