@@ -18,12 +18,11 @@ LOOK_S = 0.002  # how often that is looked at
 CROWDED = 4  # threads that are not in a call, above which one of them takes nothing new
 IDLE_S = 10.0  # after which a thread that has had nothing to do ends
 
-Shift = Callable[[], bool]
+Shift = Callable[[], None]
 
 
 class Crew:
-    """Runs `shift` in its threads: each call of it works until there is nothing left for it to take, and says whether
-    it was let go (`may_leave`)."""
+    """Runs `shift` in its threads: each call of it works until there is nothing left for it to take."""
 
     def __init__(self, shift: Shift, *, most: int, clock: Clock) -> None:
         self._shift = shift
@@ -31,6 +30,7 @@ class Crew:
         self._clock = clock
         self._changed = threading.Condition()
         self._threads: set[threading.Thread] = set()
+        self._leaving: set[threading.Thread] = set()  # of those, who is not counted as at work any more
         self._idle = 0
         self._wanted = 0  # of the idle ones, how many are to begin a shift
         self._at_work = 0  # in a shift, or about to begin one
@@ -80,12 +80,13 @@ class Crew:
         with self._changed:
             if self._at_work - self._calling <= CROWDED:
                 return False
-            self._at_work -= 1
+            self._leave()
             return True
 
     def back(self) -> None:
         """A thread that might have left has found something to do after all."""
         with self._changed:
+            self._leaving.discard(threading.current_thread())
             self._at_work += 1
 
     @contextmanager
@@ -134,23 +135,33 @@ class Crew:
             thread.start()
 
     def _live(self) -> None:
-        """A thread's life: shift after shift, with pauses. A shift says whether it `may_leave` before its end."""
+        """A thread's life: shift after shift, with pauses."""
         try:
             while True:
-                left = self._shift()
-                if not self._rested(left=left):
+                self._shift()
+                if not self._rested():
                     return
         except BaseException as error:  # noqa: BLE001  # told to whoever watches
             with self._changed:
-                self._at_work -= 1
+                self._left()
                 self._failure = error
                 self._threads.discard(threading.current_thread())
                 self._changed.notify_all()
 
-    def _rested(self, *, left: bool) -> bool:
+    def _leave(self) -> None:
+        self._leaving.add(threading.current_thread())
+        self._at_work -= 1
+
+    def _left(self) -> None:
+        """This thread's shift is over, and perhaps it was let go before."""
+        if threading.current_thread() not in self._leaving:
+            self._leave()
+        self._leaving.remove(threading.current_thread())
+
+    def _rested(self) -> bool:
         """Wait to be wanted; False where the thread is to end."""
         with self._changed:
-            self._at_work -= not left
+            self._left()
             self._idle += 1
             self._changed.notify_all()  # whoever watches may be done
             self._changed.wait_for(lambda: self._wanted > 0 or self._over, IDLE_S)

@@ -157,8 +157,8 @@ class Engine:
             self._lingerer.close()
         self._crew.end()
 
-    def _shift(self) -> bool:
-        """What a thread does: one step after the other, until there is none for it. True where it was let go."""
+    def _shift(self) -> None:
+        """What a thread does: one step after the other, until there is none for it."""
         claim = self._next(None, leaves=False)
         while claim is not None:
             outcome = None
@@ -169,11 +169,8 @@ class Engine:
                     self._shares.leave(claim.attempt_key)
             leaves = outcome is not None and self._crew.may_leave()
             claim = self._next(outcome, leaves=leaves)
-            if leaves and claim is None:
-                return True
-            if leaves:
+            if leaves and claim is not None:
                 self._crew.back()
-        return False
 
     def _next(self, outcome: Outcome | None, *, leaves: bool) -> Claim | None:
         """Hand in an outcome; what this thread does next. One that leaves takes only what is next in its play."""
@@ -237,7 +234,7 @@ class Engine:
         return outcome
 
     def _told(self, outcome: Outcome, landing: Landing) -> None:
-        if landing.finished and "origin" in outcome.claim.play:
+        if outcome.claim.play_id in landing.finished and "origin" in outcome.claim.play:
             self._on_finished(outcome.claim.play_id)
 
     def _queue_of(self, claim: Claim) -> str:

@@ -28,13 +28,13 @@ class Work:
         self.threads: set[threading.Thread] = set()
         self.crew: Crew
 
-    def shift(self) -> bool:
+    def shift(self) -> None:
         self.threads.add(threading.current_thread())
         while True:
             with self.lock:
                 if not self.left:
                     self.crew.dry()
-                    return False
+                    return
                 call = self.left.pop(0)
             with self.crew.calling():
                 if self.slow(call):
@@ -117,3 +117,19 @@ def test_at_its_end_it_waits_for_what_is_under_way_and_begins_nothing() -> None:
         work.crew.begin()
         assert not ending.is_alive()
         assert not any(thread.is_alive() for thread in work.threads)
+
+
+def test_a_thread_that_fails_as_it_leaves_is_missed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rooms, "CROWDED", 0)
+
+    def shift() -> None:
+        assert crew.may_leave()
+        raise ConnectionError
+
+    crew = Crew(shift, most=4, clock=SystemClock())
+    crew.begin()
+    with pytest.raises(ConnectionError):
+        crew.watch(time.monotonic() + 5, lambda: False)
+    crew.end()
+
+    assert crew.at_work == 0
