@@ -7,6 +7,8 @@ opens in the place that it names, and was bought with the generation that the li
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 from credentials import revocation, token_reply
 from credentials.grants import GrantPath
@@ -38,12 +40,20 @@ class Adoption:
 
     def take(self, spooled: Spooled) -> Link | None:
         """Put one reply into its link's claim, and remove the file; the link as it was before. None where it is of no
-        use: it does not open, the link has another generation, or was revoked: then the tokens are given back. Raises
-        `StoreUnavailable`, and leaves it."""
+        use: it does not open, the link has another generation, or was revoked: then the tokens are given back. What is
+        sealed with a key that is not here is left to a process that has it. Raises `StoreUnavailable`, and leaves
+        it."""
+        if not self._has_key(spooled.envelope):
+            _log.error("a spooled reply for link %s is sealed with a key that is not here; it stays", spooled.link_id)
+            return None
         link = self._claims.find(spooled.company_id, spooled.link_id)
         taken = link is not None and self._taken(link, spooled)
         self._spool.remove(spooled.file)
         return link if taken else None
+
+    def _has_key(self, envelope: Mapping[str, Any]) -> bool:
+        kid = envelope.get("kid")
+        return not isinstance(kid, str) or self._vault.knows(kid)
 
     def _taken(self, link: Link, spooled: Spooled) -> bool:
         try:

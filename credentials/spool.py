@@ -63,9 +63,14 @@ class Spool:
         return file
 
     def remove(self, file: Path | None) -> None:
-        """What is in the store, or of no use, is not kept twice."""
-        if file is not None:
+        """What is in the store, or of no use, is not kept twice. A disk that keeps it is told in the log: what it holds
+        is refused by its generation from now on."""
+        if file is None:
+            return
+        try:
             file.unlink(missing_ok=True)
+        except OSError as error:
+            _log.error("the spool's file %s cannot be removed (%s); check the disk", file.name, error.strerror)
 
     def all(self, link: Link | None = None) -> Iterator[Spooled]:
         """Everything that lies here, or what does for one link. A file that nobody can understand is set aside."""

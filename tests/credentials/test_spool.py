@@ -16,6 +16,7 @@ from credentials.providers.provider import Provider
 from credentials.refresh import Refresher
 from credentials.refresh_claims import LEASE_S
 from credentials.refresh_settings import RefreshSettings
+from credentials.spool import Spool
 from credentials.vault import Vault
 from flow8_core import crashpoints, errors
 from flow8_core.egress import Egress
@@ -134,6 +135,30 @@ def test_a_file_whose_envelope_was_changed_is_not_taken(desk: Desk, part: str) -
 
     assert adopt(desk) == 0
     assert desk.now(link).generation == 1
+
+
+def test_a_file_of_a_key_that_this_process_lacks_stays_for_one_that_has_it(desk: Desk) -> None:
+    link = desk.link(expires_in=-10)
+    store_away(desk, link)
+    (file,) = files(desk)
+    sealed = file.read_text()
+    said = json.loads(sealed)
+    file.write_text(json.dumps(said | {"reply": said["reply"] | {"kid": "another"}}))
+
+    assert adopt(desk) == 0
+    assert files(desk) == [file]
+
+    file.write_text(sealed)
+    assert adopt(desk) == 1
+
+
+def test_a_file_that_cannot_be_removed_takes_nothing_back(desk: Desk, tmp_path: Path) -> None:
+    stubborn = tmp_path / "stubborn.reply"
+    stubborn.mkdir()
+
+    Spool(tmp_path).remove(stubborn)
+
+    assert stubborn.exists()
 
 
 def test_a_file_of_an_earlier_generation_that_somebody_puts_back_is_not_taken(desk: Desk) -> None:
