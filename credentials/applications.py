@@ -50,7 +50,7 @@ class Standing:
 class Applications:
     """The applications' state in the store. Threads and processes may all have one."""
 
-    def __init__(self, store: Store, vault: Vault, settings: RefreshSettings = RefreshSettings()) -> None:  # noqa: B008  frozen
+    def __init__(self, store: Store, vault: Vault, settings: RefreshSettings) -> None:
         self._store = store
         self._vault = vault
         self._settings = settings

@@ -119,10 +119,11 @@ class Grant:
     def keep_alive_at(self) -> datetime | None:
         """When to refresh although the access token may be good for long: a grant that is not refreshed until
         `grant_idle_at` ends by itself. None where none such end is known, or nothing could be refreshed."""
-        idle_at, issued_at = self.fields.get("grant_idle_at"), self.fields.get("issued_at")
+        idle_at: datetime | None = self.fields.get("grant_idle_at")
+        issued_at: datetime | None = self.fields.get("issued_at")
         if idle_at is None or issued_at is None or not self.refreshable:
             return None
-        return issued_at + KEEP_ALIVE_AFTER * (idle_at - issued_at)  # type: ignore[no-any-return]
+        return issued_at + KEEP_ALIVE_AFTER * (idle_at - issued_at)
 
     def due_by_rule(self) -> datetime | None:
         """For documents of older servers, which have no `refresh_at`: an hour before the end."""

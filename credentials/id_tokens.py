@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from typing import Any, Never
 
 from credentials.providers.provider import IdToken, Provider
-from flow8_core.clock import Clock, Deadline, SystemClock
+from flow8_core.clock import Clock, Deadline
 from flow8_core.egress import Egress
 from flow8_core.errors import AccessDenied, EgressDenied, ExecutionTimeout, ProviderUnavailable, VendorBadResponse
 
@@ -48,7 +48,7 @@ class _Kept:
 class IdTokens:
     """Verifies ID tokens. Keeps the issuers' keys for a day; threads may share one."""
 
-    def __init__(self, egress: Egress, *, clock: Clock = SystemClock()) -> None:  # noqa: B008  has no state
+    def __init__(self, egress: Egress, *, clock: Clock) -> None:
         self._egress = egress
         self._clock = clock
         self._kept: dict[str, _Kept] = {}

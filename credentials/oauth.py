@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from urllib.parse import quote_plus, urlencode
 
 from credentials.plain_http import real, shown, take_back
-from credentials.providers.provider import Provider
+from credentials.providers.provider import Provider, Revocation
 from credentials.token_reply import Reply
 from flow8_core.clock import Deadline
 from flow8_core.egress import Egress, Hosts, Response
@@ -205,20 +205,21 @@ def give_back(provider: Provider, token: Secret, egress: Egress, deadline: Deadl
 
     For tokens that nobody will use: a failure is logged and told by the result, never raised.
     """
-    if provider.revocation is None or not provider.revocation.url or provider.app is None:
+    revocation = provider.takes_back
+    if revocation is None or provider.app is None:
         return False
     try:
-        return presented(provider, token, egress, deadline).status == 200
+        return presented(provider, revocation, token, egress, deadline).status == 200
     except Flow8Error as error:
         _log.warning("a token of %s could not be revoked: %s", provider.service, error.code)
         return False
 
 
-def presented(provider: Provider, token: Secret, egress: Egress, deadline: Deadline) -> Response:
-    """What a provider that takes tokens back answers when it is given one. Raises what `Egress.send` raises."""
-    revocation = provider.revocation
-    assert revocation is not None  # noqa: S101  whoever asks has looked
-    credentials, form = _signed_in(provider, token)
+def presented(
+    provider: Provider, revocation: Revocation, token: Secret, egress: Egress, deadline: Deadline
+) -> Response:
+    """What a provider answers when it is given a token back. Raises what `Egress.send` raises."""
+    credentials, form = _signed_in(provider, revocation, token)
     fields = {"token": token.reveal(), **form} if revocation.body != "empty" else {}
     as_json = revocation.body == "json"
     return egress.send(
@@ -236,12 +237,12 @@ def presented(provider: Provider, token: Secret, egress: Egress, deadline: Deadl
     )
 
 
-def _signed_in(provider: Provider, token: Secret) -> tuple[dict[str, Secret], dict[str, str]]:
+def _signed_in(provider: Provider, revocation: Revocation, token: Secret) -> tuple[dict[str, Secret], dict[str, str]]:
     """What a revocation signs in with: (headers, fields of its form)."""
-    app, auth = provider.registered(), provider.revocation.auth if provider.revocation else "none"
-    if auth == "bearer":
+    app = provider.registered()
+    if revocation.auth == "bearer":
         return {"Authorization": Secret(f"Bearer {token.reveal()}")}, {}
-    if auth == "none":
+    if revocation.auth == "none":
         return {}, {}
     secret = app.client_secret.reveal() if app.client_secret else ""
     if provider.client_auth == "post" or not secret:

@@ -115,12 +115,13 @@ class RevocationCourier:
                 tokens = self._tokens(item, path, kept=kept)
                 if not tokens:
                     continue
-                if not possible(provider):
+                revocation = provider.takes_back
+                if revocation is None:
                     outcome = "not_possible"
                 elif self._shared(item, path, provider):
                     shared = True
                 else:
-                    self._present(item, path, tokens, provider, deadline)
+                    self._present(item, path, tokens, provider, revocation=revocation, deadline=deadline)
         outcome = "kept_for_others" if shared else outcome
         self._record(item, "integration_revoked_at_vendor", outcome=outcome)
         return outcome
@@ -167,14 +168,19 @@ class RevocationCourier:
         return any(not account or (other.get("provider_account") or account) == account for other in others)
 
     def _present(
-        self, item: Document, path: GrantPath, tokens: dict[TokenName, Secret], provider: Provider, deadline: Deadline
+        self,
+        item: Document,
+        path: GrantPath,
+        tokens: dict[TokenName, Secret],
+        provider: Provider,
+        *,
+        revocation: Revocation,
+        deadline: Deadline,
     ) -> None:
-        revocation = provider.revocation
-        assert revocation is not None  # noqa: S101  possible() says so
         if revocation.auth == "bearer" and revocation.tokens == ("access_token",):
             tokens = self._renewed(item, path, tokens, provider, deadline)
         for kind in [kind for kind in revocation.tokens if kind in tokens] or list(tokens):
-            response = presented(provider, tokens[kind], self._egress, deadline)
+            response = presented(provider, revocation, tokens[kind], self._egress, deadline)
             _judge(provider, revocation, response, now=self._store.now())
             crashpoints.visit(PRESENTED)
 
@@ -217,11 +223,6 @@ class RevocationCourier:
             resource_id=str(item["link_id"]),
             after={"service": item["service"], "attempts": item["attempts"], **after},
         )
-
-
-def possible(provider: Provider) -> bool:
-    """Whether the vendor takes tokens back at all (Microsoft does not)."""
-    return provider.revocation is not None and bool(provider.revocation.url)
 
 
 def _judge(provider: Provider, revocation: Revocation, response: Response, *, now: datetime) -> None:

@@ -213,6 +213,11 @@ class Provider:
 
     app: App | None = None
 
+    @property
+    def takes_back(self) -> Revocation | None:
+        """How the vendor takes tokens back; None where it does not at all (Microsoft)."""
+        return self.revocation if self.revocation is not None and self.revocation.url else None
+
     def registered(self) -> App:
         """Our application at this provider. Raises `ProviderMisconfigured` where none is configured."""
         if self.app is None:
