@@ -99,11 +99,6 @@ class Claims:
         grant = link.grant(path)
         return Claim(link, path, grant.claim.get("owner"), grant.generation, self._store.now(), unknown=True)
 
-    def keep_reply(self, claim: Claim, reply: Reply, *, sent_at: datetime) -> bool:
-        """Put the raw reply, sealed, into the claim: before anything of it is read. False where the generation is past
-        or the link is gone. Tries for as long as the lease allows, for this may be the only copy of the tokens."""
-        return self.keep_sealed(claim, self.sealed_reply(claim, reply, sent_at=sent_at), sent_at=sent_at)
-
     def sealed_reply(self, claim: Claim, reply: Reply, *, sent_at: datetime) -> dict[str, Any]:
         """The raw reply as the claim holds it. It says itself which generation it was bought with: one of an earlier
         generation, put back by somebody, is not taken."""
@@ -120,7 +115,8 @@ class Claims:
         return self._vault.seal(place, text)
 
     def keep_sealed(self, claim: Claim, envelope: Mapping[str, Any], *, sent_at: datetime) -> bool:
-        """As `keep_reply`, for what `sealed_reply` gave."""
+        """Put what `sealed_reply` gave into the claim: before anything of it is read. False where the generation is past
+        or the link is gone. Tries for as long as the lease allows, for this may be the only copy of the tokens."""
         kept = {"reply": dict(envelope), "sent_at": sent_at}
         changes = {claim.path.field(f"refresh.{name}"): value for name, value in kept.items()}
         return self._insist(claim, {"$set": changes}) is not None

@@ -20,9 +20,10 @@ from credentials.links import Links
 from credentials.providers.catalogue import Providers
 from credentials.providers.settings import OAuthApp, ServiceSettings
 from credentials.refresh import Refresher
+from credentials.refresh_claims import Claim, Claims
 from credentials.refresh_settings import RefreshSettings
 from credentials.resolver import Resolver
-from credentials.token_reply import Tokens
+from credentials.token_reply import Reply, Tokens
 from credentials.upkeep import Upkeep
 from credentials.vault import Vault
 from flow8_core.clock import Deadline, ManualClock, SystemClock
@@ -215,3 +216,9 @@ def open_desk(
     with closing(open_store(store_url or f"sqlite:///{folder / 'desk.db'}", clock=clock)) as store:
         declare(store)
         yield Desk(store, vault, server, providers_at(server.url, **acme), egress, clock)
+
+
+def kept(desk: Desk, claims: Claims, claim: Claim, reply: Reply) -> bool:
+    """Put a raw reply into a claim, as a refresh does before it reads it."""
+    now = desk.store.now()
+    return claims.keep_sealed(claim, claims.sealed_reply(claim, reply, sent_at=now), sent_at=now)

@@ -21,7 +21,7 @@ from flow8_core import crashpoints, errors
 from flow8_core.egress import Egress
 from flow8_core.secret import Secret
 from tests.counterparts.token_server import TokenServer
-from tests.credentials.desk import Desk, open_desk
+from tests.credentials.desk import Desk, kept, open_desk
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_a_reply_of_an_earlier_generation_that_somebody_puts_back_is_not_taken(d
 # --- what every write compares
 
 WRITES: dict[str, Callable[[Desk, Claims, Claim], Any]] = {
-    "keep_reply": lambda desk, claims, claim: claims.keep_reply(claim, Reply(200, {}, b"{}"), sent_at=desk.store.now()),
+    "keep_sealed": lambda desk, claims, claim: kept(desk, claims, claim, Reply(200, {}, b"{}")),
     "store_tokens": lambda desk, claims, claim: claims.store_tokens(
         claim, Tokens(Secret("at-of-the-late"), Secret("rt-of-the-late"), 3600), desk.providers.get("acme"),
         issued_at=desk.store.now(),
@@ -190,7 +190,7 @@ def test_a_write_that_finds_another_state_than_it_claimed_changes_nothing(desk: 
 
     found = WRITES[write](desk, claims, claim)
 
-    by_generation = field == "refresh.owner" and write in ("keep_reply", "store_tokens")
+    by_generation = field == "refresh.owner" and write in ("keep_sealed", "store_tokens")
     assert (desk.document(link) != before) is by_generation  # a holder who was stopped may land what only it has
     assert bool(found) is by_generation
 

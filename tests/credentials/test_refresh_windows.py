@@ -23,7 +23,7 @@ from flow8_core import crashpoints, errors
 from flow8_core.egress import Egress
 from flow8_core.store import Store
 from tests.counterparts.token_server import Answer, Loopback, TokenServer
-from tests.credentials.desk import Desk, SharedClock, open_desk
+from tests.credentials.desk import Desk, SharedClock, kept, open_desk
 from tests.credentials.holders import Errand, errand, send
 from tests.processes import until
 
@@ -218,7 +218,7 @@ def test_invalid_grant_is_not_believed_while_a_stopped_holder_lands_its_reply(de
     theirs = {"access_token": "at-landed", "refresh_token": desk.server.grant("landed"), "expires_in": 3600}
     reply = Reply(200, {}, json.dumps(theirs).encode())
     desk.clock.advance(LONG_AFTER_S)
-    desk.server.before_answer = lambda: stopped.keep_reply(claim, reply, sent_at=desk.store.now()) and None
+    desk.server.before_answer = lambda: kept(desk, stopped, claim, reply) and None
 
     fresh = desk.refresher.fresh(desk.now(link), deadline=desk.soon)
 

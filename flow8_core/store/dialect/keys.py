@@ -50,11 +50,6 @@ def encode(value: Any) -> bytes:
     return encoder(value)
 
 
-def tag_of(key: bytes) -> int:
-    """The type that a key begins with: values compare only within their own."""
-    return key[0]
-
-
 def bracket(key: bytes) -> tuple[bytes, bytes]:
     """The half-open range [low, high) of all keys with this key's type; NaN, which no range holds, is left out."""
     tag = key[:1]
