@@ -115,8 +115,8 @@ class Claims:
         return self._vault.seal(place, text)
 
     def keep_sealed(self, claim: Claim, envelope: Mapping[str, Any], *, sent_at: datetime) -> bool:
-        """Put what `sealed_reply` gave into the claim: before anything of it is read. False where the generation is past
-        or the link is gone. Tries for as long as the lease allows, for this may be the only copy of the tokens."""
+        """Put what `sealed_reply` gave into the claim, before anything of it is read. False where the generation is
+        past or the link is gone. Tries for as long as the lease allows: this may be the only copy of the tokens."""
         kept = {"reply": dict(envelope), "sent_at": sent_at}
         changes = {claim.path.field(f"refresh.{name}"): value for name, value in kept.items()}
         return self._insist(claim, {"$set": changes}) is not None
