@@ -18,6 +18,7 @@ from flow8_core import crashpoints
 from flow8_core.clock import Clock
 from flow8_core.errors import StoreUnavailable
 from flow8_core.store import Store
+from flow8_runtime.attempt import DEADLINE_MARGIN_S
 from flow8_runtime.crew import Crew
 from flow8_runtime.exchange import Exchange, HandIn
 from flow8_runtime.heads import lane
@@ -26,7 +27,7 @@ from flow8_runtime.ledger import Claim, Landing, Ledger, Outcome
 from flow8_runtime.lingering import Lingerer
 from flow8_runtime.listener import Listener
 from flow8_runtime.owners import Owner
-from flow8_runtime.runner import DEADLINE_MARGIN_S, Runner
+from flow8_runtime.runner import Runner
 from flow8_runtime.shares import Shares
 from flow8_runtime.wakeup import DEFAULT_QUEUE, Wakeup
 

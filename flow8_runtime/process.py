@@ -22,6 +22,7 @@ from flow8_core.errors import Flow8Error, StoreUnavailable
 from flow8_core.logging import get_logger
 from flow8_modules.workspace import Workspace
 from flow8_runtime.answers import Answers
+from flow8_runtime.attempt import Parts
 from flow8_runtime.broker import Broker, find_or_start
 from flow8_runtime.caretaker import Caretaker
 from flow8_runtime.engine import MISSED_BEATS, Engine
@@ -31,7 +32,7 @@ from flow8_runtime.outgoing import send_out
 from flow8_runtime.owners import Keys, Owner, Owners
 from flow8_runtime.platform import Platform
 from flow8_runtime.queues import DEFAULT_QUEUE
-from flow8_runtime.runner import Parts, Runner
+from flow8_runtime.runner import Runner
 from flow8_runtime.sweep import Sweep, SweepReport
 from flow8_runtime.wakeup import Wakeup
 from flow8_runtime.watchdog import Pulse

@@ -15,7 +15,7 @@ import yaml
 from bson import ObjectId
 
 from credentials import refresh
-from flow8_runtime import engine, runner
+from flow8_runtime import attempt, engine
 from tests.flows.deployment import Deployment, Worker
 from tests.processes import alive, until
 
@@ -24,12 +24,12 @@ INVOICE: dict[str, Any] = yaml.safe_load(
 )
 STEPS = FETCH, UPLOAD, SLACK, CALENDAR = tuple(step["name"] for step in INVOICE["steps"])  # as A, alone, runs them
 
-STEP_POINTS = (engine.CLAIMED, runner.BEFORE_CALL, runner.AFTER_CALL, engine.BEFORE_LANDING, engine.LANDED)
+STEP_POINTS = (engine.CLAIMED, attempt.BEFORE_CALL, attempt.AFTER_CALL, engine.BEFORE_LANDING, engine.LANDED)
 REFRESH_POINTS = (refresh.CLAIMED, refresh.SENT, refresh.RECEIVED, refresh.SPOOLED, refresh.KEPT, refresh.STORED)
 
 # `calling`, with no outcome in the ledger: a step that waits for nothing is marked together with its claim
-_MARKED = {engine.CLAIMED, runner.BEFORE_CALL, runner.AFTER_CALL, engine.BEFORE_LANDING}
-_UNHEARD = {runner.AFTER_CALL, engine.BEFORE_LANDING}  # and the vendor has done it
+_MARKED = {engine.CLAIMED, attempt.BEFORE_CALL, attempt.AFTER_CALL, engine.BEFORE_LANDING}
+_UNHEARD = {attempt.AFTER_CALL, engine.BEFORE_LANDING}  # and the vendor has done it
 
 
 @dataclass(frozen=True)

@@ -14,18 +14,18 @@ from bson import ObjectId
 
 from credentials import refresh
 from flow8_lab.client import Lab
-from flow8_runtime import engine, runner
+from flow8_runtime import attempt, engine
 from tests.flows.deployment import deploy
 from tests.flows.pair import ALL, CALENDAR, SLACK, STEP_POINTS, STEPS, UPLOAD, Pair, Row
 
 FAST = [
-    Row(runner.BEFORE_CALL, SLACK),
-    Row(runner.AFTER_CALL, SLACK),
+    Row(attempt.BEFORE_CALL, SLACK),
+    Row(attempt.AFTER_CALL, SLACK),
     Row(engine.BEFORE_LANDING, CALENDAR),
     Row(refresh.KEPT, CALENDAR),
 ]
 ALONE = [Row(point, CALENDAR) for point in STEP_POINTS]
-FAST_ALONE = [Row(runner.AFTER_CALL, CALENDAR)]
+FAST_ALONE = [Row(attempt.AFTER_CALL, CALENDAR)]
 BACK_WITHIN_S = 8.0  # with room for a busy machine; 0.4 s on an idle one
 
 

@@ -10,7 +10,7 @@ import pytest
 from bson import ObjectId
 
 from flow8_lab.client import Lab
-from flow8_runtime import engine, messages, runner
+from flow8_runtime import attempt, engine, messages
 from flow8_runtime.documents import PLAYS
 from tests.flows.deployment import Deployment, deploy
 from tests.flows.raw import Queues
@@ -130,7 +130,7 @@ def test_a_step_that_had_to_wait_is_answered_when_it_is_over(here: Deployment, q
 @pytest.mark.parametrize(
     ("point", "status"),
     # a step that waits for nothing is marked together with its claim: from then on only the vendor knows
-    [pytest.param(engine.CLAIMED, "outcome_unknown", marks=pytest.mark.proof), (runner.AFTER_CALL, "outcome_unknown")],
+    [pytest.param(engine.CLAIMED, "outcome_unknown", marks=pytest.mark.proof), (attempt.AFTER_CALL, "outcome_unknown")],
 )
 def test_what_a_killed_worker_had_taken_is_answered_by_another(
     embedded: Deployment, redis_url: str, point: str, status: str
@@ -147,7 +147,7 @@ def test_what_a_killed_worker_had_taken_is_answered_by_another(
     answer = queues.take(message["reply_to"])
 
     assert answer["status"] == status
-    assert embedded.lab.effects("slack")["count"] == (point == runner.AFTER_CALL)
+    assert embedded.lab.effects("slack")["count"] == (point == attempt.AFTER_CALL)
 
 
 def test_a_deferred_step_is_made_due_by_a_message(here: Deployment, queues: Queues) -> None:

@@ -10,7 +10,7 @@ import pytest
 from credentials.kdf import generate
 from flow8_core import crashpoints
 from flow8_lab.client import Lab
-from flow8_runtime import engine, runner
+from flow8_runtime import attempt, engine
 from flow8_runtime.app import make_app
 from flow8_runtime.broker import Broker
 from flow8_runtime.definition import Flow
@@ -18,7 +18,7 @@ from flow8_runtime.platform import Foundation
 from flow8_runtime.process import WorkerProcess
 from tests.processes import until
 
-POINTS = (engine.CLAIMED, runner.BEFORE_CALL, runner.AFTER_CALL, engine.BEFORE_LANDING, engine.LANDED)
+POINTS = (engine.CLAIMED, attempt.BEFORE_CALL, attempt.AFTER_CALL, engine.BEFORE_LANDING, engine.LANDED)
 
 
 def started(folder: Path, lab: Lab, redis_url: str) -> WorkerProcess:
@@ -60,6 +60,6 @@ def test_a_failure_at_a_point_of_a_step_costs_an_attempt_and_no_step(
     play = next_one.platform.ledger.get(play_id, company_id=company)
     next_one.close()
 
-    called_twice = point in (runner.AFTER_CALL, engine.BEFORE_LANDING)
+    called_twice = point in (attempt.AFTER_CALL, engine.BEFORE_LANDING)
     assert {name: state["status"] for name, state in play["steps"].items()} == {"one": "done", "two": "done"}
     assert lab.requests("web", "echo")["count"] == 2 + called_twice
