@@ -236,3 +236,13 @@ def test_the_tutorials_package_names_the_entry_point_group() -> None:
     project = tomllib.loads(block("toml", "pyproject.toml"))["project"]
 
     assert project["entry-points"] == {"flow8.modules": {"acme": "acme_tickets.open_ticket"}}
+
+
+@pytest.mark.parametrize("room", ["credentials", "flow8_runtime"])
+def test_every_file_of_a_large_room_stands_on_one_shelf(room: str) -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    table = page.split(f"| `{room}/` | |\n", 1)[1].split("\n\n", 1)[0]
+
+    shelved = re.findall(r"`(\w+)`", table)
+
+    assert sorted(shelved) == sorted(path.stem for path in (ROOT / room).glob("*.py") if path.stem != "__init__")
