@@ -30,6 +30,7 @@ from flow8_runtime.throttles import Throttles
 WINDOW = 64  # plays that one look reads, for this claim and the next ones
 FEW = 16  # so many of a lane are taken in their order
 LANES = 16  # that one look visits
+LOOKS = 16  # that one claim takes for finding anything; the next one goes on from there
 LANES_ASKED = 64  # that are asked whether anything in them is due
 KEPT_FOR = timedelta(seconds=0.2)
 FRESH_FOR = timedelta(seconds=0.05)
@@ -152,9 +153,19 @@ class Candidates:
         if play is None and look is not None and look.fresh(now):
             look = self._looks[queue] = self._read(queue, look.heads, look.seen_at, now, shares)
             play = look.take(besides, shares)
-        if play is None:  # nothing is said to be done before all lanes have been looked for
-            play = self._look(queue, now, shares).take(besides, shares)
-        return play
+        return play or self._searched(queue, now, besides, shares)
+
+    def _searched(self, queue: str, now: datetime, besides: Collection[ObjectId], shares: Turn | None) -> Play | None:
+        """Look on until there is something to take; nothing is said to be done before the lanes were gone through."""
+        seen: set[str] = set()
+        for _ in range(LOOKS):
+            look = self._look(queue, now, shares)
+            play = look.take(besides, shares)
+            lanes = {head["lane"] for head in look.heads}
+            if play is not None or len(lanes) < LANES or lanes & seen:
+                return play
+            seen |= lanes
+        return None
 
     def _look(self, queue: str, now: datetime, shares: Turn | None) -> _Look:
         """Some lanes more, from where the last look ended, round and round."""

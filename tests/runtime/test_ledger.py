@@ -196,6 +196,14 @@ def test_begun_plays_go_before_new_ones_that_have_been_due_longer(ledger: Ledger
     assert [claim.play_id for claim in claims] == [begun, new]
 
 
+def test_what_is_due_is_found_behind_many_lanes_in_which_nothing_is(ledger: Ledger) -> None:
+    for number in range(40):
+        submit(ledger, flow_of(step("later", input_mapping={"link_id": f"a{number:02}"}, defer_after_ms=3_600_000)))
+    submit(ledger, flow_of(step("now", input_mapping={"link_id": "b"})))
+
+    assert [claim.step for claim in ledger.claim(1, owner="w1")] == ["now"]
+
+
 def test_only_the_queues_that_are_asked_for_are_claimed_from(ledger: Ledger) -> None:
     submit(ledger, flow_of(step("a", queue="big")))
 
