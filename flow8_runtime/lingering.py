@@ -73,14 +73,20 @@ class Lingerer:
     def _linger(self, queue: str) -> None:
         if not self._listener.listen((queue,)):
             return
+        try:
+            self._answer_bells(queue)
+        finally:
+            self._wakeup.answer(queue)
+        if not self._look(queue):
+            self._listener.listen(())  # nobody reads the bells of a busy queue
+
+    def _answer_bells(self, queue: str) -> None:
+        """Look at each bell, until none comes for a while or there is more than this process can do."""
         quiet, looked_at = True, 0.0
         while quiet and not self._over:
             self._wakeup.hold(queue, HELD_S)
             if not self._listener.heard(self._linger_s):
-                break
+                return
             time.sleep(max(0.0, looked_at + BETWEEN_S - time.monotonic()))  # steps that come fast go together
             quiet = self._look(queue)
             looked_at = time.monotonic()
-        self._wakeup.answer(queue)
-        if not self._look(queue):
-            self._listener.listen(())  # nobody reads the bells of a busy queue

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
+from flow8_core.errors import StoreUnavailable
 from flow8_runtime.lingering import Lingerer
 from flow8_runtime.listener import Listener
 from flow8_runtime.wakeup import Wakeup
@@ -150,3 +151,20 @@ def test_a_lingerer_closes_in_good_time(lingerer: Lingerer, flags: redis.Redis) 
     lingerer.close()
 
     assert time.monotonic() - began < 5
+
+
+def test_a_look_that_fails_ends_the_lingering_and_leaves_no_flag_up(flags: redis.Redis, looks: Looks) -> None:
+    def fail() -> None:
+        raise StoreUnavailable("The store does not answer.")
+
+    wakeup = Wakeup(flags)
+    lingerer = Lingerer(Listener(flags), wakeup, looks, linger_s=0.4)
+    looks.meanwhile = fail
+    lingering(flags, lingerer)
+
+    Wakeup(flags).ring()
+    until(lambda: not flags.exists(FLAG), "the flag's fall", timeout=0.9)  # by itself it falls after a second
+
+    flags.set(FLAG, "1")
+    assert not wakeup.ring_at_leisure()
+    lingerer.close()
