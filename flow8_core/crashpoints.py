@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
@@ -74,4 +75,7 @@ def visit(name: str) -> None:
         return
     if armed.action == "raise":
         raise CrashPointReached(name)
-    os.kill(os.getpid(), signal.SIGKILL if armed.action == "kill" else signal.SIGSTOP)
+    if armed.action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    # to this thread: sent to the process, another one might take it while this one goes on for a moment
+    signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)

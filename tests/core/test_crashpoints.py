@@ -24,6 +24,21 @@ for n in range(3):
     crashpoints.visit(POINT)
 """
 
+STOPS = 200
+IN_A_THREAD = f"""
+import os, threading
+from flow8_core import crashpoints
+def stops():
+    for _ in range({STOPS}):
+        crashpoints.arm("{POINT}:stop")
+        crashpoints.visit("{POINT}")
+        os.write(1, b".")
+thread = threading.Thread(target=stops)
+thread.start()
+while thread.is_alive():
+    pass
+"""
+
 
 @pytest.fixture(autouse=True)
 def _disarmed() -> Iterator[None]:
@@ -93,6 +108,24 @@ def test_stop_freezes_the_process_until_it_is_told_to_go_on() -> None:
 
     assert out == "0\n1\n2\n"
     assert process.returncode == 0
+
+
+def test_stop_holds_the_very_thread_that_passes_before_it_does_anything_more() -> None:
+    program = [sys.executable, "-c", IN_A_THREAD]
+    went_on = 0
+
+    with subprocess.Popen(program, env=environment.clean(), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        os.set_blocking(process.stdout.fileno(), False)
+        try:
+            for stop in range(STOPS):
+                _, status = os.waitpid(process.pid, os.WUNTRACED)
+                assert os.WIFSTOPPED(status)
+                went_on += len(process.stdout.read() or b"")
+                assert went_on == stop
+                process.send_signal(signal.SIGCONT)
+        finally:
+            process.kill()
 
 
 def test_raise_is_an_ordinary_exception() -> None:
