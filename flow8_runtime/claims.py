@@ -145,13 +145,19 @@ Taken = tuple[str, Prepared | None]
 @dataclass(slots=True)
 class Landing:
     """`next`: steps of the landed plays, claimed in place; `claims`: further claims; `finished`: plays that are over;
-    `lost`: outcomes that came too late, of which only the rows are kept. `more`: a landed play has other steps due."""
+    `lost`: outcomes that came too late, of which only the rows are kept. `due`: the queue of each landed or claimed
+    play that has other steps due."""
 
     next: list[Claim] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
     finished: list[ObjectId] = field(default_factory=list)
     lost: list[Outcome] = field(default_factory=list)
-    more: bool = False
+    due: dict[ObjectId, str] = field(default_factory=dict)
+
+    def note(self, play: Play, *, now: datetime) -> None:
+        """Whether this play, as it is written now, has more steps due."""
+        if "due_at" in play and play["due_at"] <= now:
+            self.due[play["_id"]] = play["queue"]
 
 
 def row_of(outcome: Outcome) -> dict[str, Any]:

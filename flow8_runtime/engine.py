@@ -143,14 +143,17 @@ class Engine:
         What cannot be landed for another reason is given up to its lease's end: it must not block those behind it.
         """
         for outcome in self._kept.all():
+            landing = Landing()
             try:
-                self._told(outcome, self._ledger.land([outcome], owner=self._owner.id, take_next=False))
+                landing = self._ledger.land([outcome], owner=self._owner.id, take_next=False)
+                self._told(outcome, landing)
             except StoreUnavailable:
                 raise
             except Exception:
                 log.exception("the outcome of %s cannot be landed", outcome.claim.step_run_id)
             self._kept.remove(outcome)
-            self._wake(self._wakeup.ring, self._queue_of(outcome.claim))
+            for queue in {self._queue_of(outcome.claim), *landing.due.values()}:
+                self._wake(self._wakeup.ring, queue)
 
     def close(self) -> None:
         """Wait for what is in flight; nothing new begins."""
@@ -188,8 +191,7 @@ class Engine:
         if outcome is not None:
             crashpoints.visit(LANDED)
             self._told(outcome, landing)
-            if go_on and (landing.more or self._ledger.candidates.more):
-                self._wake(self._wakeup.ring_at_leisure, self._queue_of(outcome.claim))
+        self._wake_others(hand_in, landing, busy=go_on and outcome is not None)
         if hand_in.claim is None and not leaves:
             self._crew.dry()
         return hand_in.claim
@@ -237,6 +239,15 @@ class Engine:
     def _told(self, outcome: Outcome, landing: Landing) -> None:
         if outcome.claim.play_id in landing.finished and "origin" in outcome.claim.play:
             self._on_finished(outcome.claim.play_id)
+
+    def _wake_others(self, hand_in: HandIn, landing: Landing, *, busy: bool) -> None:
+        """Those of another queue, for each play that has gone there; and those of ours, where there is more to do."""
+        plays = {each.play_id for each in (hand_in.outcome and hand_in.outcome.claim, hand_in.claim) if each}
+        due = {landing.due[play_id] for play_id in plays & landing.due.keys()}
+        for queue in due.difference(self._queues):
+            self._wake(self._wakeup.ring, queue)
+        if busy and hand_in.outcome and (due.intersection(self._queues) or self._ledger.candidates.more):
+            self._wake(self._wakeup.ring_at_leisure, self._queue_of(hand_in.outcome.claim))
 
     def _queue_of(self, claim: Claim) -> str:
         return self._ledger.flow(claim.play["definition"]).step(claim.step).queue

@@ -50,6 +50,8 @@ class Lander:
             group.report(play, landing)
         if taking.changes and len(landing.claims) < wanted:  # lost races
             landing.claims += self._claiming.claim(wanted - len(landing.claims), terms)
+        for each in landing.claims:
+            landing.note(each.play, now=terms.now)
         return landing
 
 
@@ -101,6 +103,6 @@ class _OnePlay:
         landing.lost += self._lost
         if play is not None:
             landing.next += [self._terms.claim(play, taken) for taken in self.taken]
-            landing.more = landing.more or ("due_at" in play and play["due_at"] <= self._terms.now)
+            landing.note(play, now=self._terms.now)
         if final["status"] not in LIVE_PLAYS and len(self._lost) < len(self._outcomes):
             landing.finished.append(final["_id"])

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,22 +120,27 @@ class Deployment:
         assert done.returncode == exit_code, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
-    def start_worker(self, *, crash_at: str = "", processes_: int = 1, threads: int = 64) -> Worker:
-        """A worker; it is listening when this returns."""
-        (worker,) = self.start_workers(1, crash_at=crash_at, processes_=processes_, threads=threads)
+    def start_worker(
+        self, *, crash_at: str = "", processes_: int = 1, threads: int = 64, queues: Sequence[str] = ()
+    ) -> Worker:
+        """A worker, of these queues of steps where they are said; it is listening when this returns."""
+        (worker,) = self.start_workers(1, crash_at=crash_at, processes_=processes_, threads=threads, queues=queues)
         return worker
 
-    def start_workers(self, count: int, *, crash_at: str = "", processes_: int = 1, threads: int = 64) -> list[Worker]:
+    def start_workers(
+        self, count: int, *, crash_at: str = "", processes_: int = 1, threads: int = 64, queues: Sequence[str] = ()
+    ) -> list[Worker]:
         """Several at once."""
-        started = [self._launch(crash_at, processes_, threads) for _ in range(count)]
+        started = [self._launch(crash_at, processes_, threads, queues) for _ in range(count)]
         for worker in started:
             processes.until(lambda worker=worker: self._ready(worker), f"a ready worker ({worker.log})")
         return started
 
-    def _launch(self, crash_at: str, processes_: int, threads: int) -> Worker:
+    def _launch(self, crash_at: str, processes_: int, threads: int, queues: Sequence[str]) -> Worker:
         log = self.folder / f"worker-{len(self.workers)}.log"
         environ = {**self.environ, "FLOW8_CRASH_AT": crash_at, "FLOW8_WORKER__THREADS": str(threads)}
         argv = [sys.executable, "-m", "flow8_cli.main", "worker", "--processes", str(processes_)]
+        argv += [part for queue in queues for part in ("--queue", queue)]
         with log.open("ab") as sink:
             process = subprocess.Popen(
                 argv, env=environ, cwd=self.folder, stdout=sink, stderr=sink, start_new_session=True
