@@ -16,14 +16,14 @@ from typing import Any, Literal
 
 from credentials.grants import COLLECTION as LINKS
 from credentials.link import Link
-from credentials.providers.provider import App, Provider
+from credentials.providers.provider import Provider
 from credentials.refresh_settings import RefreshSettings
 from credentials.vault import Vault
 from flow8_core.errors import AppBlocked, Flow8Error
 from flow8_core.store import DuplicateKey, Index, Store
 
 COLLECTION = "oauth_apps"
-INDEXES = (Index((("state", 1),)), Index((("mistrusted_until", 1),)))
+INDEXES = (Index((("state", 1),)), Index((("mistrusted_until", 1),)), Index((("told", 1),)))
 
 # What does not surely mean the application (`invalid_request`, a tenant that does not know us) may be one account's
 # affair: so many links have to meet it.
@@ -98,7 +98,7 @@ class Applications:
         """Note that the provider took us for who we are."""
         if not standing.trial or provider.app is None:
             return
-        named = {"_id": self._name(provider, provider.app), "state": "refused"}
+        named = {"_id": self.name(provider), "state": "refused"}
         if self._store.update(COLLECTION, named, {"$set": {"state": "working"}}) is not None:
             _log.warning("%s accepts our application again; its links go on.", provider.title)
 
@@ -112,7 +112,7 @@ class Applications:
             return False
         until = now + timedelta(seconds=self._settings.breaker_window_s)
         calm = {"$or": [{"mistrusted_until": None}, {"mistrusted_until": {"$lte": now}}]}
-        fields = {"mistrusted_until": until, "service": provider.service}
+        fields = {"mistrusted_until": until, "mistrusted_since": now, "service": provider.service}
         if self._first(provider, calm, fields, state="working"):
             _log.error(
                 "%s condemns %d links or more within %d s, and renews fewer: none is marked as dead. Look at the "
@@ -120,7 +120,7 @@ class Applications:
                 provider.title, self._settings.breaker_links, self._settings.breaker_window_s, provider.service,
             )  # fmt: skip
         elif provider.app is not None:
-            named = {"_id": self._name(provider, provider.app)}
+            named = {"_id": self.name(provider)}
             self._store.update(COLLECTION, named, {"$max": {"mistrusted_until": until}})
         return True
 
@@ -128,6 +128,19 @@ class Applications:
         """The code with which the application is refused at present."""
         known = self._known(provider)
         return str(known["code"]) if known is not None and known["state"] == "refused" else None
+
+    def name(self, provider: Provider) -> str | None:
+        """The application as it is configured now, with its secret: named without telling anything of it. None where
+        none is configured."""
+        app = provider.app
+        if app is None:
+            return None
+        secret = app.client_secret.reveal() if app.client_secret else ""
+        files = (app.certificate.key_file, app.certificate.certificate_file) if app.certificate else ()
+        proof = [app.client_id, secret, provider.token_url or provider.issuer or ""]
+        proof += [file.read_text(encoding="utf-8") if file.is_file() else "" for file in files]
+        digest = self._vault.mac("application", "\x00".join(proof).encode())
+        return f"{provider.service}:{digest[:12].hex()}"
 
     def mistrusted(self, *, now: datetime) -> Iterator[tuple[str, datetime]]:
         """Services that are not to be believed at present, and since when a condemnation of theirs is to be undone."""
@@ -161,7 +174,7 @@ class Applications:
         """Write the fields where that has not been done yet; whether this was the first to do so."""
         if provider.app is None:
             return False
-        name = self._name(provider, provider.app)
+        name = self.name(provider)
         if self._store.update(COLLECTION, {"_id": name, **unless}, {"$set": fields}) is not None:
             return True
         try:
@@ -171,16 +184,8 @@ class Applications:
         return True
 
     def _known(self, provider: Provider) -> dict[str, Any] | None:
-        return None if provider.app is None else self._store.get(COLLECTION, self._name(provider, provider.app))
-
-    def _name(self, provider: Provider, app: App) -> str:
-        """The application as it is configured now, with its secret: named without telling anything of it."""
-        secret = app.client_secret.reveal() if app.client_secret else ""
-        files = (app.certificate.key_file, app.certificate.certificate_file) if app.certificate else ()
-        proof = [app.client_id, secret, provider.token_url or provider.issuer or ""]
-        proof += [file.read_text(encoding="utf-8") if file.is_file() else "" for file in files]
-        digest = self._vault.mac("application", "\x00".join(proof).encode())
-        return f"{provider.service}:{digest[:12].hex()}"
+        name = self.name(provider)
+        return None if name is None else self._store.get(COLLECTION, name)
 
 
 def refused_mark(link: Link, whose: Whose, now: datetime) -> dict[str, Any]:

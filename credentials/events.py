@@ -1,4 +1,5 @@
-"""Telling the right person, once: signed events of links that need a reconnect, work again, or expire soon.
+"""Telling the right person, once: signed events of links that need a reconnect, work again, or expire soon. What the
+operator is told of applications comes from `alerts`.
 
 `Announcer` looks for what must be told and puts it into the outbox; `EventCourier` brings it to the endpoint. Both ids
 and bodies are made once, when an event goes into the outbox: each attempt sends the same.
@@ -44,7 +45,7 @@ PAGE = 500
 LOOK_S = 3600.0  # between two looks for what expires soon
 TOKEN_WARN_DAYS = 7  # a token that lives for a month is no news from its first day on
 
-MOVED = crashpoints.register("events.moved", "an event is in the outbox; the link's note of it is still there")
+MOVED = crashpoints.register("events.moved", "an event is in the outbox; nothing says that it was told")
 
 _log = logging.getLogger("flow8.events")
 
@@ -87,11 +88,12 @@ class EventCourier:
         raise ProviderUnavailable(f"The endpoint of events answered {status}.", retry_after=wait)
 
     def gave_up(self, item: Document, code: str) -> None:
-        """Say in the company's audit log that nobody was told."""
+        """Say in the company's audit log that nobody was told; of an application (`alerts`) in the deployment's."""
+        of_app = "app" in item
         Audit(self._store, self._vault, item["company_id"]).record(
             "event_undelivered",
-            resource_type="integration",
-            resource_id=str(item["link_id"]),
+            resource_type="oauth_app" if of_app else "integration",
+            resource_id=str(item["app"] if of_app else item["link_id"]),
             after={"kind": item["type"], "attempts": item["attempts"], "reason": code},
         )
 

@@ -13,5 +13,6 @@ from flow8_runtime.platform import Platform
 def send_out(platform: Platform, *, budget_s: float = BUDGET_S) -> Drained:
     """One pass, which begins nothing after `budget_s` seconds. Raises `StoreUnavailable`."""
     end = Deadline.after(budget_s, platform.clock)
+    platform.alerts.announce()
     platform.announcer.announce(end)
     return platform.outbox.drain(budget_s=end.remaining())

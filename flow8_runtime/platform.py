@@ -25,6 +25,7 @@ from credentials import (
     revocation,
     users,
 )
+from credentials.alerts import Alerts
 from credentials.applications import Applications
 from credentials.audit import Audit
 from credentials.components import Components
@@ -160,6 +161,10 @@ class Platform:
     @cached_property
     def announcer(self) -> Announcer:
         return Announcer(self.store, self.vault, self.settings.events)
+
+    @cached_property
+    def alerts(self) -> Alerts:
+        return Alerts(self.store, self.providers, self.applications, self.settings.events)
 
     @cached_property
     def catalogue(self) -> Catalogue:

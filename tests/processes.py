@@ -55,6 +55,11 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
+def is_stopped(pid: int | None) -> bool:
+    """Has the process been stopped by a signal, as a crash point's `stop` does?"""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
 def until(condition: Callable[[], bool], what: str, *, timeout: float = 20.0) -> None:
     """Wait for a condition of another process, looking every 10 ms; fails naming `what` after `timeout` seconds."""
     end = time.monotonic() + timeout

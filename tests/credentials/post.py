@@ -12,10 +12,13 @@ from bson import ObjectId
 from pydantic import SecretStr
 
 from credentials import events, revocation
+from credentials.alerts import Alerts
+from credentials.applications import Applications
 from credentials.events import Announcer, EventCourier
 from credentials.keyring import Keyring, KeySettings
 from credentials.outbox import COLLECTION, Drained, Outbox
 from credentials.providers.catalogue import Providers
+from credentials.refresh_settings import RefreshSettings
 from credentials.revocation import RevocationCourier
 from credentials.unlink import Unlink
 from credentials.vault import Vault
@@ -45,6 +48,11 @@ class Post:
         return Announcer(self.store, self.vault, self.settings)
 
     @property
+    def alerts(self) -> Alerts:
+        applications = Applications(self.store, self.vault, RefreshSettings())
+        return Alerts(self.store, self.providers, applications, self.settings)
+
+    @property
     def outbox(self) -> Outbox:
         couriers = {
             events.KIND: EventCourier(self.store, self.vault, self.egress, self.settings),
@@ -54,6 +62,7 @@ class Post:
 
     def round(self) -> Drained:
         """As the sweep does it, with time enough for everything."""
+        self.alerts.announce()
         self.announcer.announce(Deadline.after(20.0, SystemClock()))
         return self.outbox.drain(budget_s=20.0)
 

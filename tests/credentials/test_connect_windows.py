@@ -23,7 +23,7 @@ from tests.counterparts.token_server import Loopback, TokenServer
 from tests.credentials.conftest import ENVIRON
 from tests.credentials.desk import Desk, SharedClock, open_desk, providers_at
 from tests.credentials.holders import CONTEXT
-from tests.processes import until
+from tests.processes import is_stopped, until
 
 POINTS = [name for name in crashpoints.registered() if name.startswith("connect.")]
 
@@ -86,7 +86,7 @@ def test_a_process_stopped_at_a_point_ends_as_it_would_have(
 ) -> None:
     query = callback(desk)
     process = arrival(desk, loopback_tls, tmp_path, query, f"{point}:stop")
-    until(lambda: _stopped(process.pid), f"the stop at {point}")
+    until(lambda: is_stopped(process.pid), f"the stop at {point}")
 
     with pytest.raises(errors.AccessDenied):
         desk.connect.complete(query)
@@ -96,7 +96,3 @@ def test_a_process_stopped_at_a_point_ends_as_it_would_have(
     assert process.exitcode == 0
     assert [link.status for link in desk.links.list()] == ["active"]
     assert len(desk.server.token_calls) == 1
-
-
-def _stopped(pid: int | None) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"

@@ -19,7 +19,7 @@ from tests.counterparts.receiver import Receiver
 from tests.counterparts.token_server import Loopback, TokenServer
 from tests.credentials.desk import Desk, SharedClock, open_desk
 from tests.credentials.post import Post, Round, post_of, send
-from tests.processes import until
+from tests.processes import is_stopped, until
 
 UNLINKING = [
     *(unlink.INTENDED, unlink.REVOKED, unlink.RELEASED, outbox.CLAIMED),
@@ -75,10 +75,6 @@ def telling(desk: Desk, tls: Loopback, receiver: Receiver, crash_at: str) -> Rou
     return Round(folder_of(desk), str(desk.company_id), desk.server.url, tls.ca_file, crash_at, endpoint=receiver.url)
 
 
-def stopped(pid: int | None) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
-
-
 def refused(desk: Desk, link: Link) -> bool:
     """Whether a step is refused the link."""
     try:
@@ -131,7 +127,7 @@ def test_unlinking_that_is_stopped_at_a_point_ends_at_the_vendor_whoever_goes_on
     link = link_for(desk, point)
     token = desk.refresh_token(link)
     process = send(unlinking(desk, loopback_tls, tmp_path, link, f"{point}:stop"))
-    until(lambda: stopped(process.pid), f"the stop at {point}")
+    until(lambda: is_stopped(process.pid), f"the stop at {point}")
 
     desk.clock.advance(LONG_S)
     vendors.round()
@@ -180,7 +176,7 @@ def test_telling_that_is_killed_or_stopped_at_a_point_arrives_under_one_id(
         process.join(30)
         assert process.exitcode == -signal.SIGKILL
     else:
-        until(lambda: stopped(process.pid), f"the stop at {point}")
+        until(lambda: is_stopped(process.pid), f"the stop at {point}")
 
     desk.clock.advance(LONG_S)
     post.round()

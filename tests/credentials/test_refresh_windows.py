@@ -25,7 +25,7 @@ from flow8_core.store import Store
 from tests.counterparts.token_server import Answer, Loopback, TokenServer
 from tests.credentials.desk import Desk, SharedClock, kept, open_desk
 from tests.credentials.holders import Errand, errand, send
-from tests.processes import until
+from tests.processes import is_stopped, until
 
 POINTS = [name for name in crashpoints.registered() if name.startswith("refresh.")]
 BEFORE_SENDING = {refresh.CLAIMED}
@@ -378,7 +378,7 @@ def test_a_process_stopped_at_a_point_and_resumed_after_its_lease_does_no_harm(
     link = shared.link(expires_in=-10)
     process, outcome = send(on_errand(shared, link, loopback_tls, f"{point}:stop", window))
     assert process.pid is not None
-    until(lambda: _stopped(process.pid), f"the stop at {point}")
+    until(lambda: is_stopped(process.pid), f"the stop at {point}")
     shared.clock.advance(LONG_AFTER_S)
 
     taken_over = _fresh_or_code(shared, link)
@@ -403,10 +403,6 @@ def on_errand(desk: Desk, link: Any, tls: Loopback, crash_at: str, window: Windo
     assert isinstance(desk.clock, SharedClock)
     one = errand(desk, link, desk.clock.file.parent, tls.ca_file, crash_at=crash_at, **described(window.replay))
     return replace(one, spool=desk.settings.spool)
-
-
-def _stopped(pid: int | None) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 def _fresh_or_code(desk: Desk, link: Any) -> str:

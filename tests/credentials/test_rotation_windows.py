@@ -19,7 +19,7 @@ from tests.credentials import rotating
 from tests.credentials.rotating import NEW_KID, OLD_KID, after, before, furnish, insert_links, kids, rotator, wrong
 from tests.credentials.test_keyring import NEW, ring
 from tests.environment import rounds
-from tests.processes import until
+from tests.processes import is_stopped, until
 
 POINTS = [name for name in crashpoints.registered() if name.startswith(("rotation.", "retire."))]
 OF_RETIRING = {retirement.RETIRING, retirement.COUNTED}
@@ -99,7 +99,7 @@ def test_a_process_stopped_at_a_point_of_a_rotation_and_resumed_after_the_next_d
 ) -> None:
     contents = furnish(shared, before())
     process = rotator(url, f"{point}:stop")
-    until(lambda: _stopped(process.pid), f"the stop at {point}", timeout=60)
+    until(lambda: is_stopped(process.pid), f"the stop at {point}", timeout=60)
 
     finish(shared, contents)
     os.kill(process.pid or 0, signal.SIGCONT)
@@ -152,7 +152,3 @@ def test_of_a_rotation_whose_process_is_killed_at_each_record_none_is_unreadable
 
     assert number >= count * 2 // 3 - 1
     finish(shared, contents)
-
-
-def _stopped(pid: int | None) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"

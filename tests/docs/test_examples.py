@@ -45,6 +45,7 @@ PROGRAMS = {
 SHAPES = {
     *("play", "batch", "link", "link-import", "lab", "component-storage", "component-request", "component-answer"),
     "event",
+    "app-event",
     *("message", "execute", "step-done", "run-step", "refresh-link"),
 }
 
