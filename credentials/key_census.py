@@ -7,16 +7,19 @@ from collections.abc import Mapping
 
 from credentials import audit
 from credentials.sealed import SEALED, documents, envelopes
+from credentials.spool import Spools
 from credentials.vault import Vault
 from flow8_core.store import Store
 
+SPOOL = "spool"  # beside the collections: files on the hosts' disks
 UNKNOWN = "unknown"  # in the place of a kid: no key of this process, and none that the envelope names
 
 Census = Mapping[str, Mapping[str, int]]
 
 
-def take(store: Store, vault: Vault) -> Census:
-    """Per kid and collection, how many envelopes, signed states of a connect, and ends of audit logs there are.
+def take(store: Store, vault: Vault, spools: Spools = Spools()) -> Census:  # noqa: B008  frozen
+    """Per kid and collection, how many envelopes, signed states of a connect, and ends of audit logs there are, and how
+    many replies lie in the hosts' spools.
 
     Reads everything that is sealed, and opens only envelopes of the old form, which do not name their key.
     """
@@ -30,6 +33,8 @@ def take(store: Store, vault: Vault) -> Census:
                 found.setdefault(kid or UNKNOWN, Counter())[sealed.collection] += 1
     for _, kid in audit.heads(store):
         found.setdefault(kid, Counter())[audit.COLLECTION] += 1
+    for spooled, count in spools.kids(vault).items():
+        found.setdefault(spooled or UNKNOWN, Counter())[SPOOL] += count
     return found
 
 

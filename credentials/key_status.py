@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from credentials import key_census, key_rows
 from credentials.key_census import UNKNOWN
 from credentials.keyring import NEXT, PREVIOUS, SECRET, Keyring
+from credentials.spool import Spools
 from credentials.vault import Vault
 from flow8_core.store import Store
 
@@ -43,10 +44,10 @@ class Status:
 Processes = Mapping[str, tuple[str, tuple[str, ...]]]  # id -> (its primary kid, all that it reads with)
 
 
-def look(store: Store, keyring: Keyring, processes: Processes) -> Status:
-    """The status, from a count of everything that is sealed. Raises `StoreUnavailable`."""
+def look(store: Store, keyring: Keyring, processes: Processes, spools: Spools = Spools()) -> Status:  # noqa: B008
+    """The status, from a count of everything that is sealed. Raises `StoreUnavailable`, and as `Spool.kids`."""
     vault = Vault(keyring, key_rows.Writer(store, keyring))
-    census, rows = key_census.take(store, vault), key_rows.all_rows(store)
+    census, rows = key_census.take(store, vault, spools), key_rows.all_rows(store)
     variables = {keyring.primary.kid: SECRET}
     variables |= dict.fromkeys(keyring.announced, NEXT) | dict.fromkeys(keyring.previous, PREVIOUS)
     kids = dict.fromkeys([*rows, *keyring.keys, *census])

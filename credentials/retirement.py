@@ -16,6 +16,7 @@ from credentials import key_census, key_rows
 from credentials.keyring import Keyring
 from credentials.rotation import record
 from credentials.sealed import SEALED, documents, envelopes
+from credentials.spool import Spools
 from credentials.vault import EnvelopeRejected, Place, Vault
 from flow8_core import crashpoints
 from flow8_core.errors import Conflict, Flow8Error, NotFound, ValidationFailed
@@ -46,6 +47,7 @@ class Retirement:
         keyring: Keyring,
         *,
         primaries: Mapping[str, str] | None = None,
+        spools: Spools = Spools(),  # noqa: B008  frozen
         settle_s: float = SETTLE_S,
         pause: Callable[[float], None] | None = None,
     ) -> None:
@@ -53,6 +55,7 @@ class Retirement:
         self._ring = keyring
         self._vault = Vault(keyring, key_rows.Writer(store, keyring))
         self._primaries = primaries or {}
+        self._spools = spools
         self._settle_s = settle_s
         self._pause = pause or time.sleep
 
@@ -118,7 +121,7 @@ class Retirement:
 
     def _counted(self, kid: str, *, abandon: bool) -> int:
         """How many envelopes will be left behind. Raises `Conflict` where others need the key."""
-        census = key_census.take(self._store, self._vault)
+        census = key_census.take(self._store, self._vault, self._spools)
         counts = dict(census.get(kid) or {})
         count, lost = key_census.total(counts), 0
         if count and abandon:
@@ -137,6 +140,9 @@ class Retirement:
                     if self._vault.kid_of(envelope) == kid:
                         place = Place(sealed.collection, document["_id"], document.get("company_id"), path)  # type: ignore[arg-type]
                         lost += not self._opens(place, envelope)
+        for spooled in self._spools.here.all():
+            if self._vault.kid_of(spooled.envelope) == kid:
+                lost += not self._opens(spooled.place, spooled.envelope)
         return lost
 
     def _opens(self, place: Place, envelope: Mapping[str, object]) -> bool:

@@ -19,8 +19,10 @@ from bson import ObjectId
 from credentials import audit, check_values, key_rows, oauth_states
 from credentials.audit import Audit
 from credentials.check_values import Unable, nobody
+from credentials.key_census import SPOOL
 from credentials.keyring import Keyring
 from credentials.sealed import SEALED, Sealed, documents, envelopes
+from credentials.spool import Spool
 from credentials.vault import EnvelopeRejected, Place, Vault
 from flow8_core import crashpoints
 from flow8_core.errors import Conflict, Flow8Error, NotFound
@@ -70,14 +72,18 @@ class _Piece(NamedTuple):
 
 
 class Rotation:
-    """Re-seals with the key `to`. `unable` names the living processes that cannot read with a key."""
+    """Re-seals with the key `to`. `unable` names the living processes that cannot read with a key; `spool` is this
+    host's: what lies in those of others, their workers bring to its link."""
 
-    def __init__(self, store: Store, keyring: Keyring, *, to: str, unable: Unable = nobody) -> None:
+    def __init__(
+        self, store: Store, keyring: Keyring, *, to: str, unable: Unable = nobody, spool: Spool | None = None
+    ) -> None:
         if to not in keyring.keys:
             raise NotFound(f"Key {to} is not one that this process has.")
         self._store = store
         self._to = to
         self._unable = unable
+        self._spool = spool or Spool(None)
         self._vault = Vault(keyring, lambda: keyring.keys[to])
 
     def run(self, progress: Progress = lambda: None) -> Report:
@@ -95,7 +101,8 @@ class Rotation:
         crashpoints.visit(HANDED_OVER)
         for number in range(_PASSES):
             before = report.records
-            report.unreadable = [left for sealed in SEALED for left in self._collection(sealed, report, progress)]
+            report.unreadable = list(self._spooled(report))
+            report.unreadable += [left for sealed in SEALED for left in self._collection(sealed, report, progress)]
             if number and report.records == before:
                 break
             progress = lambda: None  # noqa: E731  the first pass is the work
@@ -107,6 +114,21 @@ class Rotation:
             for path in self._document(sealed.collection, document, report):
                 yield Unreadable(sealed.collection, str(document["_id"]), path)
             progress()
+
+    def _spooled(self, report: Report) -> Iterator[Unreadable]:
+        """Before the links, for what is taken from there meanwhile is found in them."""
+        for spooled in self._spool.all():
+            if not self._vault.outdated(spooled.envelope):
+                continue
+            try:
+                fresh = self._vault.resealed(spooled.place, spooled.envelope)
+                crashpoints.visit(OPENED)
+                self._spool.replace(spooled, fresh)
+                crashpoints.visit(RESEALED)
+            except (EnvelopeRejected, OSError):
+                yield Unreadable(SPOOL, spooled.file.name, "reply")
+            else:
+                report.records, report.envelopes = report.records + 1, report.envelopes + 1
 
     def _document(self, collection: str, document: Document | None, report: Report) -> list[str]:
         """Re-seal one document. Gives the paths that could not be."""

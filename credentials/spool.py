@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,10 @@ from typing import Any
 from bson import ObjectId
 from bson.errors import InvalidId
 
-from credentials.grants import MAIN, USER, GrantPath
+from credentials.grants import MAIN, USER, GrantPath, place
 from credentials.link import Link
+from credentials.vault import Place, Vault
+from flow8_core.errors import InternalError
 
 _PATHS = {"main": MAIN, "user": USER}
 _SUFFIX = ".reply"
@@ -37,6 +40,11 @@ class Spooled:
     path: GrantPath
     envelope: Mapping[str, Any]
 
+    @property
+    def place(self) -> Place:
+        """Where the envelope opens."""
+        return place(self.path, "refresh.reply", link_id=self.link_id, company_id=self.company_id)
+
 
 class Spool:
     """A folder of sealed replies; None: no spool, and nothing is kept."""
@@ -49,18 +57,32 @@ class Spool:
         reason to lose the reply: the store is asked in any case."""
         if self._folder is None:
             return None
-        name = next(name for name, known in _PATHS.items() if known == path)
-        text = json.dumps(
-            {"company_id": str(link.company_id), "link_id": str(link.id), "grant": name, "reply": dict(envelope)}
-        )
+        name = _name(path)
         file = self._folder / f"{link.id}.{name}.{link.grant(path).generation}.{int(sent_at.timestamp())}{_SUFFIX}"
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write(file, text.encode())
+            _write(file, _text(link.company_id, link.id, path, envelope))
         except OSError as error:
             _log.error("the spool %s cannot be written (%s); check the disk", self._folder, error.strerror)
             return None
         return file
+
+    def replace(self, spooled: Spooled, envelope: Mapping[str, Any]) -> None:
+        """Put the same reply, sealed anew, in a file's place. Where somebody took the file meanwhile there is one again
+        that its generation refuses. Raises `OSError`; the file is as it was then."""
+        _write(spooled.file, _text(spooled.company_id, spooled.link_id, spooled.path, envelope))
+
+    def kids(self, vault: Vault) -> Counter[str | None]:
+        """How many files need which key; None: one that no key here opens. Raises `InternalError` where the folder may
+        not be looked into: nothing is known then, and not that there is nothing."""
+        try:
+            if self._folder is not None and self._folder.is_dir():
+                os.scandir(self._folder).close()
+        except OSError as error:
+            raise InternalError(
+                f"The spool {self._folder} cannot be read ({error.strerror}); run this as the user of the workers."
+            ) from error
+        return Counter(vault.kid_of(spooled.envelope) for spooled in self.all())
 
     def remove(self, file: Path | None) -> None:
         """What is in the store, or of no use, is not kept twice. A disk that keeps it is told in the log: what it holds
@@ -86,6 +108,27 @@ class Spool:
             except (ValueError, KeyError, TypeError, InvalidId):
                 _log.error("the spool's file %s makes no sense; it is set aside", file.name)
                 file.rename(file.with_suffix(".odd"))
+
+
+@dataclass(frozen=True)
+class Spools:
+    """What lies in this host's spool, and what other hosts say of theirs: how many files need which key."""
+
+    here: Spool = field(default_factory=lambda: Spool(None))
+    elsewhere: Callable[[], Mapping[str, int]] = dict
+
+    def kids(self, vault: Vault) -> Counter[str | None]:
+        """As `Spool.kids`, of all hosts that are heard of."""
+        return self.here.kids(vault) + Counter[str | None](dict(self.elsewhere()))
+
+
+def _name(path: GrantPath) -> str:
+    return next(name for name, known in _PATHS.items() if known == path)
+
+
+def _text(company_id: ObjectId, link_id: ObjectId, path: GrantPath, envelope: Mapping[str, Any]) -> bytes:
+    said = {"company_id": str(company_id), "link_id": str(link_id), "grant": _name(path), "reply": dict(envelope)}
+    return json.dumps(said).encode()
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -160,7 +160,7 @@ def retire(
 def _status(platform: Platform, ring: Keyring) -> Status:
     from credentials import key_status
 
-    return key_status.look(platform.store, ring, platform.key_holders())
+    return key_status.look(platform.store, ring, platform.key_holders(), platform.spools)
 
 
 def _document(found: Status) -> dict[str, Any]:

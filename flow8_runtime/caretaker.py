@@ -15,8 +15,9 @@ from typing import Any
 from bson import ObjectId
 from celery import Celery
 
+from credentials.key_census import UNKNOWN
 from flow8_core.clock import Deadline
-from flow8_core.errors import Flow8Error
+from flow8_core.errors import Flow8Error, InternalError
 from flow8_runtime import app as celery_app
 from flow8_runtime import messages
 from flow8_runtime.messages import MESSAGE_KEY, RefreshLink
@@ -54,6 +55,16 @@ class Caretaker:
         """Bring what this host's spool holds to its links; each process looks, for the spool is its host's own."""
         if self._platform.settings.refresh.spool is not None:
             self._platform.refresher.adopt(deadline=Deadline.after(REFRESH_S, self._platform.clock))
+
+    def spooled(self) -> dict[str, int]:
+        """How many files in this host's spool need which key."""
+        platform = self._platform
+        try:
+            kids = platform.spools.here.kids(platform.vault)
+        except InternalError as error:
+            log.warning("%s", error.message)
+            return {}
+        return {kid or UNKNOWN: count for kid, count in kids.items()}
 
     def take(self, message: RefreshLink) -> bool:
         """Look after a link in a thread of its own; whether there was room for it."""

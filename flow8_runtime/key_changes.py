@@ -59,7 +59,9 @@ def rotate(platform: Platform, progress: Callable[[], None]) -> tuple[Report, Ke
     laid = platform.foundation
     ring = platform.keyring
     to = (*ring.announced, ring.primary.kid)[0]
-    report = Rotation(platform.store, ring, to=to, unable=platform.unable_to_read).run(progress)
+    report = Rotation(platform.store, ring, to=to, unable=platform.unable_to_read, spool=platform.spools.here).run(
+        progress
+    )
     file = KeysFile.of(laid)
     if file is None or not ring.announced:
         return report, ring
@@ -72,5 +74,5 @@ def retire(platform: Platform, kid: str | None, *, settle_s: float, abandon: boo
     of the database may need it. Raises as `Retirement.run`."""
     ring = platform.keyring
     primaries = {owner: primary for owner, (primary, _) in platform.key_holders().items()}
-    retirement = Retirement(platform.store, ring, primaries=primaries, settle_s=settle_s)
+    retirement = Retirement(platform.store, ring, primaries=primaries, spools=platform.spools, settle_s=settle_s)
     return retirement.run(kid or retirement.the_one(), abandon=abandon)

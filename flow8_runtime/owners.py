@@ -10,8 +10,10 @@ import fcntl
 import os
 import secrets
 import socket
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,10 +26,12 @@ INDEXES = (Index(keys=(("beat_until", 1),)),)
 
 @dataclass(frozen=True)
 class Keys:
-    """The encryption keys of a process, by kid: the one that its environment names first, and all that it has."""
+    """The encryption keys of a process, by kid: the one that its environment names first, and all that it has; and how
+    many files in its host's spool need which."""
 
     primary: str
     reads: tuple[str, ...]
+    spooled: Mapping[str, int] = field(default_factory=dict)
 
 
 class Owner:
@@ -46,7 +50,7 @@ class Owner:
         until = store.now() + timedelta(seconds=alive_s)
         row: dict[str, Any] = {"host": self.id.split(":")[0], "beat_until": until}
         if keys is not None:
-            row["keys"] = {"primary": keys.primary, "reads": list(keys.reads)}
+            row["keys"] = {"primary": keys.primary, "reads": list(keys.reads), "spooled": dict(keys.spooled)}
         store.update(COLLECTION, {"_id": self.id}, {"$set": row}, upsert=True)
 
     def close(self, store: Store | None = None) -> None:
@@ -82,6 +86,17 @@ class Owners:
         """The keys of each worker process that lives, by its id; those that do not tell are left out."""
         rows = [row for row in self._beating() if row.get("keys") and not self.dead(row["_id"])]
         return {row["_id"]: Keys(row["keys"]["primary"], tuple(row["keys"]["reads"])) for row in rows}
+
+    def spooled(self, *, here: bool) -> dict[str, int]:
+        """How many files in the spools of other hosts (and of this one: `here`) need which key, as far as workers live
+        there. Of the processes of one host, which share a spool, the one that says most is believed."""
+        hosts: dict[str, dict[str, int]] = {}
+        for row in self._beating():
+            if (here or row["host"] != self._host) and not self.dead(row["_id"]):
+                said = hosts.setdefault(row["host"], {})
+                for kid, count in ((row.get("keys") or {}).get("spooled") or {}).items():
+                    said[kid] = max(said.get(kid, 0), count)
+        return dict(sum((Counter(said) for said in hosts.values()), Counter[str]()))
 
     def _beating(self) -> list[Document]:
         return self._store.find(COLLECTION, {"beat_until": {"$gt": self._store.now()}}, limit=1000)

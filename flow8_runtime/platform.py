@@ -39,6 +39,7 @@ from credentials.providers.catalogue import Providers
 from credentials.refresh import Refresher
 from credentials.resolver import Resolver
 from credentials.revocation import RevocationCourier
+from credentials.spool import Spool, Spools
 from credentials.unlink import Unlink
 from credentials.upkeep import Upkeep
 from credentials.users import Users
@@ -113,6 +114,12 @@ class Platform:
         return {
             owner: (keys.primary, keys.reads) for owner, keys in Owners(self.store, self.settings.home).keys().items()
         }
+
+    @property
+    def spools(self) -> Spools:
+        """What lies in the spools of this host and of those whose workers live."""
+        folder, owners = self.settings.refresh.spool, Owners(self.store, self.settings.home)
+        return Spools(Spool(folder), lambda: owners.spooled(here=folder is None))
 
     def unable_to_read(self, kid: str) -> list[str]:
         """The living worker processes that do not have a key."""

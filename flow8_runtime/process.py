@@ -159,7 +159,7 @@ class WorkerProcess:
 
     def _beat(self) -> None:
         ring = self.platform.keyring
-        keys = Keys(primary=ring.primary.kid, reads=tuple(ring.keys))
+        keys = Keys(primary=ring.primary.kid, reads=tuple(ring.keys), spooled=self.links.spooled())
         self.owner.beat(self.platform.store, alive_s=self.settings.worker.beat_s * MISSED_BEATS, keys=keys)
 
     def _give_way(self) -> None:

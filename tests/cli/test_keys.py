@@ -5,10 +5,17 @@ from __future__ import annotations
 import json
 import stat
 from contextlib import chdir, closing
+from datetime import UTC, datetime
 
 import pytest
+from bson import ObjectId
 
-from credentials.vault import EnvelopeRejected
+from credentials import grants
+from credentials.grants import MAIN
+from credentials.keyring import Keyring, KeySettings
+from credentials.link import Link
+from credentials.spool import Spool
+from credentials.vault import EnvelopeRejected, Vault
 from flow8_core.store import open_store
 from flow8_runtime.owners import Keys, Owner
 from flow8_runtime.platform import Foundation, Platform
@@ -208,6 +215,38 @@ def test_a_worker_that_cannot_read_the_new_key_is_in_the_way(home: Home) -> None
         owner.beat(store, alive_s=60, keys=Keys(primary, (primary, added["kid"])))
         assert home.flow8("keys", "rotate").code == 0
         owner.close(store)
+
+
+def test_a_reply_in_the_spool_is_counted_and_sealed_anew_and_in_the_way_of_the_keys_end(
+    home: Home, waited: list[float]
+) -> None:
+    home.environ["FLOW8_REFRESH__SPOOL"] = str(home.folder / "spool")
+    store_something(home)
+    link = Link({"_id": ObjectId(), "company_id": ObjectId(), "generation": 1}, Vault(primary_ring(home)))
+    place = grants.place(MAIN, "refresh.reply", link_id=link.id, company_id=link.company_id)
+    file = Spool(home.folder / "spool").put(link, MAIN, link.vault.seal(place, "{}"), sent_at=datetime.now(UTC))
+    assert file is not None
+    content = file.read_bytes()
+
+    counted = home.flow8("keys", "status", "--json").document["keys"][0]["envelopes"]
+    old = home.environ["ENC_KEY_SECRET"]
+    home.environ["ENC_KEY_SECRET_NEXT"] = home.flow8("keys", "add", "--json").document["ENC_KEY_SECRET_NEXT"]
+    rotated = home.flow8("keys", "rotate", "--json").document
+    home.environ |= {"ENC_KEY_SECRET": home.environ.pop("ENC_KEY_SECRET_NEXT"), "ENC_KEY_SECRET_PREVIOUS": old}
+    file.write_bytes(content)  # as if a process with the old key had written it since
+    refused = home.flow8("keys", "retire", "--json")
+    file.unlink()
+
+    assert counted == {"audit_logs": 1, "component_configs": 1, "spool": 1}
+    assert (rotated["envelopes"], rotated["left"]) == (2, 0)
+    assert (refused.code, refused.document["error"]["code"]) == (1, "conflict")
+    assert "1 in spool" in refused.document["error"]["message"]
+    assert home.flow8("keys", "retire", "--json").code == 0
+
+
+def primary_ring(home: Home) -> Keyring:
+    """The keys that the folder has."""
+    return Keyring.derive(KeySettings(), home.environ)
 
 
 def test_the_status_is_a_table_that_can_be_cut(home: Home) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flow8_core.clock import ManualClock
 from flow8_core.store import open_store
-from flow8_runtime.owners import COLLECTION, INDEXES, Owner, Owners
+from flow8_runtime.owners import COLLECTION, INDEXES, Keys, Owner, Owners
 
 HOLD = """
 import sys
@@ -113,3 +113,24 @@ def test_an_owner_that_lives_is_not_buried_after_hours_without_a_heartbeat(tmp_p
 
     assert buried == 0
     assert not owners.dead(owner.id)
+
+
+def test_what_lies_in_spools_is_counted_once_a_host_and_only_of_those_who_live(tmp_path: Path) -> None:
+    owners, clock = _owners(tmp_path)
+    here = Owner(tmp_path)
+    here.beat(owners._store, alive_s=6, keys=Keys("a", ("a",), {"a": 5}))
+    until = owners._store.now() + timedelta(seconds=6)
+    for name, host, spooled in (
+        ("1", "x", {"a": 2}),
+        ("2", "x", {"a": 3, "b": 1}),
+        ("3", "y", {"a": 1}),
+        ("4", "y", {}),
+    ):
+        row = {"host": host, "beat_until": until, "keys": {"primary": "a", "reads": ["a"], "spooled": spooled}}
+        owners._store.insert(COLLECTION, {"_id": f"{host}:{name}:abcd", **row})
+
+    assert owners.spooled(here=False) == {"a": 4, "b": 1}
+    assert owners.spooled(here=True) == {"a": 9, "b": 1}
+    clock.advance(7)
+    assert owners.spooled(here=False) == {}
+    here.close()
