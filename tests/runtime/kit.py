@@ -126,27 +126,33 @@ class Machine:
 
 
 class Watched:
-    """A store whose clock can be moved on, whose calls are counted, and which can lose an answer."""
+    """A store whose clock can be moved on (and, given a `clock`, moves by nothing else), whose calls are counted, and
+    which can lose an answer or break off in the midst of a batch."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, clock: Clock | None = None) -> None:
         self._store = store
+        self._clock = clock or store
         self._ahead = timedelta()
         self.calls: Counter[str] = Counter()
         self.lose_answers = 0
+        self.cut_after: int | None = None  # operations of the next batch; the rest of it is never heard of
         self.before_batch: Callable[[], object] | None = None  # what somebody else does at that moment, once
 
     def advance(self, seconds: float) -> None:
         self._ahead += timedelta(seconds=seconds)
 
     def now(self) -> datetime:
-        return self._store.now() + self._ahead
+        return self._clock.now() + self._ahead
 
     def batch(self, ops: Sequence[Op]) -> list[bool]:
         self.calls["batch"] += 1
         if self.before_batch is not None:
             rival, self.before_batch = self.before_batch, None
             rival()
-        applied = self._store.batch(ops)
+        if self.cut_after is not None:
+            ops, self.cut_after = ops[: self.cut_after], None
+            self.lose_answers += 1
+        applied = self._store.batch(ops) if ops else []
         if self.lose_answers:
             self.lose_answers -= 1
             raise StoreUnavailable("The answer was lost.")
