@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from bson import ObjectId
 
@@ -54,10 +54,16 @@ def named(desk: Desk, link_id: ObjectId) -> Named:
     return str(desk.company_id), str(link_id)
 
 
+class Workplace(Protocol):
+    """Where a crowd works: sent to each process, and opened there."""
+
+    def opened(self) -> AbstractContextManager[tuple[Store, Vault, Refresher]]: ...
+
+
 class Crowd:
     """So many processes at one place. `ask` gives each its order and gathers their answers."""
 
-    def __init__(self, place: Place, count: int) -> None:
+    def __init__(self, place: Workplace, count: int) -> None:
         self._members = []
         for _ in range(count):
             ours, theirs = CONTEXT.Pipe()
@@ -97,7 +103,7 @@ class Often:
     seed: int
 
 
-def _member(place: Place, orders: Connection) -> None:
+def _member(place: Workplace, orders: Connection) -> None:
     with place.opened() as (store, vault, refresher):
         orders.send("ready")
         while (order := orders.recv()) is not None:
