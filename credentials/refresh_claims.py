@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from bson import ObjectId
 
-from credentials import grants, upkeep_times
+from credentials import grants, token_reply, upkeep_times
 from credentials.applications import REFUSED
 from credentials.grants import COLLECTION, MAIN, USER, GrantPath
 from credentials.link_notes import noted
@@ -104,9 +104,7 @@ class Claims:
         generation, put back by somebody, is not taken."""
         text = json.dumps(
             {
-                "status": reply.status,
-                "headers": dict(reply.headers),
-                "body": reply.body.decode("latin-1"),
+                **token_reply.packed(reply),
                 "spent": _spent_with(claim.link, claim.path),
                 "sent_at": sent_at.isoformat(),
             }
@@ -135,8 +133,7 @@ class Claims:
         kept = json.loads(self._vault.open(place, envelope).reveal())
         if kept.get("spent") != _spent_with(link, path):
             raise ValueError("of another generation")
-        reply = Reply(kept["status"], kept["headers"], kept["body"].encode("latin-1"))
-        return reply, datetime.fromisoformat(kept["sent_at"])
+        return token_reply.unpacked(kept), datetime.fromisoformat(kept["sent_at"])
 
     def store_tokens(self, claim: Claim, tokens: Tokens, provider: Provider, *, issued_at: datetime) -> Link | None:
         """Everything in one update, on the generation that was spent; None where it is past or the link is gone."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from bson import ObjectId
@@ -20,22 +20,21 @@ from credentials.audit import Audit
 from credentials.grants import COLLECTION, MAIN, USER, GrantPath
 from credentials.link import Link
 from credentials.link_notes import name_of
-from credentials.oauth import client_for, presented
+from credentials.oauth import presented
 from credentials.outbox import NotYet, Patience
 from credentials.providers.catalogue import Providers
 from credentials.providers.provider import Provider, Revocation, TokenName
-from credentials.token_errors import known, refusal, retry_after
+from credentials.renewal import Renewal, place
+from credentials.token_errors import known, retry_after
 from credentials.token_reply import Reply, Tokens
-from credentials.vault import EnvelopeRejected, Place, Vault
+from credentials.vault import EnvelopeRejected, Vault
 from flow8_core import crashpoints
 from flow8_core.clock import Deadline
 from flow8_core.egress import Egress, Response
 from flow8_core.errors import (
-    InvalidGrant,
     ProviderMisconfigured,
     ProviderUnavailable,
     RateLimited,
-    TokenRevoked,
 )
 from flow8_core.secret import Secret
 from flow8_core.store import Document, Store
@@ -51,7 +50,6 @@ MARK = "revocations"  # in the link document: {item's id: when the link was revo
 _NOTHING_LEFT = frozenset({"unsupported_token_type", "invalid_token", "invalid_grant", "token_revoked"})
 
 PRESENTED = crashpoints.register("revocation.presented", "the vendor has taken a token back; others are to follow")
-RENEWED = crashpoints.register("revocation.renewed", "a token to sign the revocation with is in memory only")
 
 _log = logging.getLogger("flow8.outbox")
 
@@ -68,7 +66,8 @@ def put(
     """Have the tokens of a link (by `name`) revoked at its vendor. An item that is not `confirmed` waits until its link
     says that it was revoked by this very item. Raises `StoreUnavailable`."""
     item_id = item_id or ObjectId()
-    sealed = {key: vault.seal(_place(item_id, link.company_id, key), token) for key, token in tokens.items()}
+    item = {"_id": item_id, "company_id": link.company_id}
+    sealed = {key: vault.seal(place(item, key), token) for key, token in tokens.items()}
     outbox.put(
         store, item_id, company_id=link.company_id, kind=KIND, lane=f"{KIND}:{link.service}", link_id=link.id,
         due_in_s=0.0 if confirmed else HOLD_S, service=link.service, user_id=link.user_id, confirmed=confirmed,
@@ -100,6 +99,7 @@ class RevocationCourier:
         self._vault = vault
         self._providers = providers
         self._egress = egress
+        self._renewal = Renewal(store, vault, egress)
 
     def deliver(self, item: Document, deadline: Deadline) -> str:
         """Present each token that is to be presented: `revoked`, or why there was nothing to present."""
@@ -146,7 +146,7 @@ class RevocationCourier:
             if envelope is None:
                 continue
             try:
-                tokens[kind] = self._vault.open(_place(item["_id"], item["company_id"], key), envelope)
+                tokens[kind] = self._vault.open(place(item, key), envelope)
             except EnvelopeRejected:
                 _log.error("a token of the revoked %s link %s does not open", item["service"], item["link_id"])
         return tokens
@@ -178,43 +178,11 @@ class RevocationCourier:
         deadline: Deadline,
     ) -> None:
         if revocation.auth == "bearer" and revocation.tokens == ("access_token",):
-            tokens = self._renewed(item, path, tokens, provider, deadline)
+            tokens = self._renewal.renewed(item, path, tokens, provider=provider, deadline=deadline)
         for kind in [kind for kind in revocation.tokens if kind in tokens] or list(tokens):
             response = presented(provider, revocation, tokens[kind], self._egress, deadline)
             _judge(provider, revocation, response, now=self._store.now())
             crashpoints.visit(PRESENTED)
-
-    def _renewed(
-        self, item: Document, path: GrantPath, tokens: dict[TokenName, Secret], provider: Provider, deadline: Deadline
-    ) -> dict[TokenName, Secret]:
-        """The tokens, with an access token that works: such a vendor takes a grant back from its bearer only, and an
-        access token that is over is no bearer while its refresh token lives on."""
-        over_at, asked_at = item.get("access_over_at"), self._store.now()
-        if over_at is None or over_at > asked_at or "refresh_token" not in tokens:
-            return tokens
-        reply = client_for(provider, self._egress, deadline).refresh(
-            refresh_token=tokens["refresh_token"], scopes=(), answered=lambda: None
-        )
-        error = refusal(provider, reply, phase="refresh", now=asked_at)
-        if isinstance(error, InvalidGrant | TokenRevoked):
-            return tokens  # it is over already, and the vendor will say so
-        if error is not None:
-            raise error
-        fresh = token_reply.tokens_of_refresh(provider, token_reply.document(reply))
-        if fresh is None:
-            return tokens
-        crashpoints.visit(RENEWED)
-        renewed = {**tokens, "access_token": fresh.access_token}
-        renewed["refresh_token"] = fresh.refresh_token or tokens["refresh_token"]
-        over_at = None if fresh.lifetime_s is None else asked_at + timedelta(seconds=fresh.lifetime_s)
-        changes: dict[str, Any] = {"access_over_at": over_at}
-        for kind, token in renewed.items():
-            key = name(path, kind)
-            changes[f"sealed.{key}"] = self._vault.seal(_place(item["_id"], item["company_id"], key), token)
-        # an item that another ended meanwhile, while this process was stopped, holds no tokens and gets none
-        wanted = {"_id": item["_id"], "company_id": item["company_id"], "ended": None}
-        self._store.update(outbox.COLLECTION, wanted, {"$set": changes})
-        return renewed
 
     def _record(self, item: Document, action: str, **after: Any) -> None:
         Audit(self._store, self._vault, item["company_id"]).record(
@@ -250,7 +218,3 @@ def _judge(provider: Provider, revocation: Revocation, response: Response, *, no
         service=provider.service,
         provider_code=known(code),
     )
-
-
-def _place(item_id: ObjectId, company_id: ObjectId, key: str) -> Place:
-    return Place(outbox.COLLECTION, item_id, company_id, f"sealed.{key}")

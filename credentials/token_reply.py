@@ -32,6 +32,16 @@ class Reply:
         return next((value for key, value in self.headers.items() if key.lower() == name.lower()), None)
 
 
+def packed(reply: Reply) -> dict[str, Any]:
+    """A reply, ready for JSON, byte for byte."""
+    return {"status": reply.status, "headers": dict(reply.headers), "body": reply.body.decode("latin-1")}
+
+
+def unpacked(kept: Mapping[str, Any]) -> Reply:
+    """What `packed` gave. Raises `KeyError` where it is something else."""
+    return Reply(kept["status"], kept["headers"], kept["body"].encode("latin-1"))
+
+
 @dataclass(frozen=True)
 class Tokens:
     """One grant's tokens. `refresh_token` None: the reply gave none, or an empty one. `scopes` None: it said nothing.

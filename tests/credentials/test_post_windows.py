@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from credentials import events, outbox, revocation, unlink
+from credentials import events, outbox, renewal, revocation, unlink
 from credentials.link import Link
 from credentials.vault import Vault
 from flow8_core import crashpoints, errors
@@ -23,7 +23,7 @@ from tests.processes import is_stopped, until
 
 UNLINKING = [
     *(unlink.INTENDED, unlink.REVOKED, unlink.RELEASED, outbox.CLAIMED),
-    *(revocation.RENEWED, revocation.PRESENTED, outbox.DELIVERED),
+    *(renewal.RENEWED, renewal.KEPT, revocation.PRESENTED, outbox.DELIVERED),
 ]
 TELLING = [events.MOVED, outbox.CLAIMED, outbox.DELIVERED]
 LONG_S = 2 * (revocation.HOLD_S + outbox.LEASE_S)
@@ -56,7 +56,7 @@ def test_all_points_of_unlinking_and_telling_are_known() -> None:
 def link_for(desk: Desk, point: str) -> Link:
     """A link whose unlinking passes the point: only an access token that is over is renewed to sign with, at a vendor
     that takes it alone."""
-    if point != revocation.RENEWED:
+    if point not in (renewal.RENEWED, renewal.KEPT):
         return desk.link()
     desk.server.policy = "reusable"
     return desk.link("clio", expires_in=-10)

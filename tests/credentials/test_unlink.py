@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from credentials import unlink
+from credentials import outbox, renewal, unlink
 from credentials.grants import USER
 from credentials.link import Link
 from credentials.providers.catalogue import Providers
@@ -346,6 +346,87 @@ def test_all_links_of_a_service_go_and_no_others(desk: Desk, post: Post) -> None
     assert [desk.now(link).status for link in (*ours, other)] == ["revoked"] * 3 + ["active"]
     assert len(desk.server.revoked) == 3
     assert post.unlink(desk).service("acme") == []
+
+
+# ---- a vendor that believes the bearer alone -------------------------------------------------------------------------
+
+
+def over(desk: Desk, post: Post) -> None:
+    """A Clio link whose access token is over, unlinked."""
+    post.unlink(desk).link(desk.link("clio", expires_in=-10).id)
+
+
+def broken_off(post: Post, point: str) -> None:
+    """A round that ends at a point as if the process had died there."""
+    crashpoints.arm(f"{point}:raise")
+    with pytest.raises(crashpoints.CrashPointReached):
+        post.round()
+    crashpoints.arm("")
+
+
+def test_what_was_renewed_to_sign_with_is_durable_before_anything_of_it_is_read(desk: Desk, post: Post) -> None:
+    """At a server that rotates, the refresh token is spent by then: whoever goes on has to find the reply."""
+    desk.server.policy = "family"
+    over(desk, post)
+    broken_off(post, renewal.KEPT)
+    kept = post.items()[0]["sealed"]["main_reply"]
+
+    desk.clock.advance(outbox.LEASE_S + 1)
+    post.round()
+
+    assert kept["encrypted"] is True
+    assert ended(post) == ["revoked"]
+    assert len(desk.server.token_calls) == 1
+    assert [token.rpartition("-")[0] for token in desk.server.revoked] == ["at-g1"]
+    assert "sealed" not in post.items()[0]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(200, b"<html>please log in</html>"),
+        Answer(200, b'{"token_type": "Bearer"}'),
+        Answer(503),
+        Answer(401, b'{"error": "invalid_client"}'),
+    ],
+)
+def test_a_renewal_that_brings_nothing_is_tried_again_and_not_taken_for_a_revocation(
+    desk: Desk, post: Post, answer: Answer
+) -> None:
+    desk.server.policy = "reusable"
+    over(desk, post)
+    desk.server.script.append(answer)
+
+    first = post.round()
+    desk.clock.advance(60)
+    post.round()
+
+    assert (first.delivered, first.failed) == (0, 1)
+    assert ended(post) == ["revoked"]
+    assert len(desk.server.token_calls) == 2
+    assert "main_reply" not in str(post.items())
+
+
+def test_a_grant_that_is_over_needs_no_token_to_sign_with(desk: Desk, post: Post) -> None:
+    over(desk, post)
+    desk.server.script.append(Answer(400, b'{"error": "invalid_grant"}'))
+
+    post.round()
+
+    assert ended(post) == ["revoked"]
+
+
+def test_a_kept_reply_that_does_not_open_is_asked_for_again(desk: Desk, post: Post) -> None:
+    desk.server.policy = "reusable"
+    over(desk, post)
+    broken_off(post, renewal.KEPT)
+    desk.store.update(outbox.COLLECTION, {}, {"$set": {"sealed.main_reply.ciphertext": "AAAA"}})
+
+    desk.clock.advance(outbox.LEASE_S + 1)
+    post.round()
+
+    assert ended(post) == ["revoked"]
+    assert len(desk.server.token_calls) == 2
 
 
 # ---- an unlinking that never came to pass ----------------------------------------------------------------------------
