@@ -9,6 +9,7 @@ before that, so that the same write can mark it `calling`: what is marked at a k
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
@@ -36,6 +37,8 @@ BEFORE_LANDING = crashpoints.register("engine.before_landing", "the outcome is k
 LANDED = crashpoints.register("engine.landed", "the outcome is in the ledger, and the play's next step is claimed")
 
 MISSED_BEATS = 3
+HAND_OVER_S = 0.05  # as long as a message takes to reach another process
+HAND_OVER_EVERY_S = 0.25  # or processes that are all full would wake each other without end
 HANGS_AFTER_S = DEADLINE_MARGIN_S / 2  # past its deadline; then its mark, and so its lease, still holds for a while
 
 log = logging.getLogger("flow8.engine")
@@ -79,6 +82,7 @@ class Engine:
         self._kept = Kept()
         self._exchange = Exchange(self._land, self._give_back)
         self._lingerer = Lingerer(listener, wakeup, self._look, linger_s=linger_s) if listener else None
+        self._hands_over_at = 0.0
         self._worn = False
         self._hung = 0
         self._crew = Crew(self._shift, most=threads, clock=clock)
@@ -89,20 +93,28 @@ class Engine:
         Raises `StoreUnavailable` where the ledger cannot be asked; what was done by then is kept, and landed later.
         """
         self._wake(self._wakeup.answer, queue)
-        if self._look(queue) and self._lingerer is not None and not self._ending():
-            self._lingerer.stay(queue)
+        if self._look(queue):
+            if self._lingerer is not None and not self._ending():
+                self._lingerer.stay(queue)
+        elif not self._ending():
+            self._hand_over(queue)
 
     def _look(self, queue: str) -> bool:
-        """Take what is due for a budget's time; True where nothing is left to take."""
+        """Take what is due for a budget's time; True where nothing is left to take, not for others either."""
         if self._ending():
             return False
         self._crew.begin()
         self._crew.watch(self._clock.monotonic() + self._budget_s, self._ending)
-        if self._crew.is_dry:
-            return True
-        if self._ledger.due((queue,)):
+        return self._crew.is_dry and not self._ledger.candidates.more  # more than this process may hold, that is
+
+    def _hand_over(self, queue: str) -> None:
+        """Wake another process where more is due, now and then. Celery gives a message to the first one that is free,
+        so this one is not for a moment."""
+        now = self._clock.monotonic()
+        if now >= self._hands_over_at and self._ledger.due((queue,)):
+            self._hands_over_at = now + HAND_OVER_EVERY_S
             self._wake(self._wakeup.ring, queue)
-        return False
+            time.sleep(HAND_OVER_S)
 
     def end_hung(self) -> None:
         """Tell the ledger of calls that are long past their deadline: each has cost its thread, and this process is to

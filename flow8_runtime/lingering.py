@@ -78,6 +78,7 @@ class Lingerer:
         finally:
             self._wakeup.answer(queue)
         if not self._look(queue):
+            self._wakeup.ring(queue)  # there is more than this process can do, and while it held the flag nobody rang
             self._listener.listen(())  # nobody reads the bells of a busy queue
 
     def _answer_bells(self, queue: str) -> None:

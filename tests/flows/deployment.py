@@ -59,6 +59,13 @@ class Worker:
         task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in task.read_text().split()] if task.exists() else []
 
+    def cpu_s(self) -> float:
+        """Seconds that parent and pool processes have been on a processor, exactly: `stat` counts in ticks of 10 ms,
+        and what wakes for less than that is not in it."""
+        pids = (self.process.pid, *self.children())
+        threads = [path for pid in pids for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+        return sum(int(path.read_text().split()[0]) for path in threads) / 1e9
+
     def stopped(self) -> bool:
         """Whether some pool process has stopped itself (a crash point armed with `stop`)."""
         return any(_state(pid) == "T" for pid in self.children())

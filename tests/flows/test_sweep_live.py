@@ -10,7 +10,7 @@ import pytest
 
 from flow8_lab.client import Lab
 from flow8_runtime.owners import COLLECTION
-from tests.flows.deployment import Deployment, Worker, deploy
+from tests.flows.deployment import Deployment, deploy
 from tests.processes import until
 
 STEPS = [
@@ -58,9 +58,9 @@ def test_an_idle_worker_leaves_the_machine_alone_and_stops_when_it_is_told_to(
         worker = deployment.start_worker(processes_=2)
         until(lambda: deployment.platform.store.count(COLLECTION, {}) == 2, "both processes at work")
 
-        before = cpu_s(worker)
+        before = worker.cpu_s()
         time.sleep(WATCHED_S)
-        used = cpu_s(worker) - before
+        used = worker.cpu_s() - before
         asked_at = time.monotonic()
         exit_code = worker.stop()
 
@@ -69,11 +69,3 @@ def test_an_idle_worker_leaves_the_machine_alone_and_stops_when_it_is_told_to(
         assert time.monotonic() - asked_at < STOPPED_WITHIN_S
     finally:
         deployment.close()
-
-
-def cpu_s(worker: Worker) -> float:
-    """Seconds that a worker with its pool processes has been on a processor, exactly: `stat` counts in ticks of 10 ms,
-    and what wakes for less than that is not in it."""
-    processes = (worker.process.pid, *worker.children())
-    threads = [path for pid in processes for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
-    return sum(int(path.read_text().split()[0]) for path in threads) / 1e9

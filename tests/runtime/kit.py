@@ -134,6 +134,7 @@ class Watched:
         self._clock = clock or store
         self._ahead = timedelta()
         self.calls: Counter[str] = Counter()
+        self.read = 0  # documents
         self.lose_answers = 0
         self.cut_after: int | None = None  # operations of the next batch; the rest of it is never heard of
         self.before_batch: Callable[[], object] | None = None  # what somebody else does at that moment, once
@@ -179,7 +180,9 @@ class Watched:
         fields: Sequence[str] = (),
     ) -> list[Document]:
         self.calls["find"] += 1
-        return self._store.find(collection, filter, sort=sort, limit=limit, fields=fields)
+        found = self._store.find(collection, filter, sort=sort, limit=limit, fields=fields)
+        self.read += len(found)
+        return found
 
     def update(
         self,

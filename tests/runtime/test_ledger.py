@@ -265,6 +265,27 @@ def test_a_throttled_credential_takes_no_slot_and_the_others_run(ledger: Ledger,
     assert ledger.claim(1, owner="w1") == []
 
 
+def test_a_throttled_lane_costs_one_seek_however_many_wait_in_it(ledger: Ledger, watched: Watched) -> None:
+    def cost(waiting: int) -> tuple[int, int]:
+        """Queries and documents read by a claim that finds the one step which may run."""
+        flow = flow_of(step("throttled", input_mapping={"link_id": "1"}))
+        ledger.submit_many(
+            flow, [{}] * waiting, company_id=COMPANY, user_id=USER, play_ids=[ObjectId() for _ in range(waiting)]
+        )
+        submit(ledger, flow_of(step("free", input_mapping={"link_id": "2"})))
+        ledger.candidates.forget()
+        watched.calls.clear()
+        read = watched.read
+        assert [claim.step for claim in ledger.claim(1, owner="w1")] == ["free"]
+        return watched.calls["find"], watched.read - read
+
+    ledger.throttles.hit("link:1", watched.now() + timedelta(seconds=60))
+
+    few, many = cost(1), cost(300)
+
+    assert many == few
+
+
 def test_a_throttled_step_is_due_again_when_its_credential_is(ledger: Ledger, watched: Watched) -> None:
     submit(ledger, flow_of(step("a", input_mapping={"link_id": "1"})))
     not_before = watched.now() + timedelta(seconds=60)
