@@ -81,7 +81,7 @@ class Engine:
         self._shares = Shares(threads)
         self._kept = Kept()
         self._exchange = Exchange(self._land, self._give_back)
-        self._lingerer = Lingerer(listener, wakeup, self._look, linger_s=linger_s) if listener else None
+        self._lingerer = Lingerer(listener, wakeup, lambda _: self._look(), linger_s=linger_s) if listener else None
         self._hands_over_at = 0.0
         self._worn = False
         self._hung = 0
@@ -93,13 +93,13 @@ class Engine:
         Raises `StoreUnavailable` where the ledger cannot be asked; what was done by then is kept, and landed later.
         """
         self._wake(self._wakeup.answer, queue)
-        if self._look(queue):
+        if self._look():
             if self._lingerer is not None and not self._ending():
                 self._lingerer.stay(queue)
         elif not self._ending():
             self._hand_over(queue)
 
-    def _look(self, queue: str) -> bool:
+    def _look(self) -> bool:
         """Take what is due for a budget's time; True where nothing is left to take, not for others either."""
         if self._ending():
             return False

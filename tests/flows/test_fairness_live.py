@@ -6,10 +6,12 @@ documents where MongoDB walks an index, and gets fewer of them.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -19,6 +21,8 @@ from tests.counterparts.mongo import VARIABLE
 from tests.environment import rounds
 from tests.flows.deployment import Deployment, Worker, deploy
 from tests.processes import until
+
+log = logging.getLogger("tests")  # shown by --log-cli-level=INFO
 
 NEWCOMERS = rounds(20, short=4)
 STARTS_WITHIN_S = 1.0
@@ -107,7 +111,7 @@ def test_a_newcomers_step_starts_within_a_second_though_ten_thousand_of_another_
         until(lambda number=number: arrived(lab, "web", "invoices.get") > number, f"the step of newcomer {number}")
         took.append(lab.requests("web", "invoices.get")["items"][-1]["at"] - handed_in)
 
-    print(f"\n{NEWCOMERS} newcomers behind {many}: {sorted(took)[len(took) // 2]:.3f} s, at most {max(took):.3f} s")
+    log.info("%d newcomers behind %d: %.3f s, at most %.3f s", len(took), many, median(took), max(took))
     assert max(took) < STARTS_WITHIN_S
     assert arrived(lab, "web", "echo") < many  # others of them are still waiting
 
@@ -130,7 +134,7 @@ def test_a_credential_that_was_told_429_takes_no_slot_at_all(deployment: Deploym
     until(lambda: arrived(lab, "web", "echo") == PROCESSES * ALONE, "another company with all that one alone may hold")
     full = used(worker)
 
-    print(f"\n{asked} of {many} calls refused; {waiting:.1%} of a core while they wait, {full:.1%} when all is in use")
+    log.info("%d of %d refused; %.3f of a core while they wait, %.3f when all is in use", asked, many, waiting, full)
     assert asked <= PROCESSES * ALONE
     assert waiting < IDLE_SHARE
     assert full < FULL_SHARE
