@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from flow8_core.clock import Clock
 
 STUCK_S = 0.003  # everybody has been in a call for so long: take on others
-LOOK_S = 0.002  # how often that is looked at
+LOOK_S, SELDOM_S = 0.002, 0.016  # how often that is looked at: more seldom while it does not happen
 CROWDED = 4  # threads that are not in a call, above which one of them takes nothing new
 IDLE_S = 10.0  # after which a thread that has had nothing to do ends
 
@@ -50,11 +50,14 @@ class Crew:
     def watch(self, until: float, stopping: Callable[[], bool]) -> None:
         """Take on more threads as calls take their time, until this moment (monotonic seconds), or until nothing is
         left to take. Raises what ended a thread."""
+        pause_s = LOOK_S
         with self._changed:
             while self._failure is None and not self._quiet and self._clock.monotonic() < until and not stopping():
                 if self._stuck:
                     self._take_on(max(1, self._at_work))
-                self._changed.wait(LOOK_S)
+                    pause_s = LOOK_S
+                self._changed.wait(pause_s)
+                pause_s = min(2 * pause_s, SELDOM_S)
             failure, self._failure = self._failure, None
         if failure is not None:
             raise failure

@@ -17,6 +17,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import redis
@@ -27,7 +28,7 @@ from flow8_runtime.queues import DEFAULT_QUEUE as DEFAULT_QUEUE  # noqa: PLC0414
 from flow8_runtime.queues import DRAIN, bell_channel, drain_queue
 
 FLAG_LIFE_S = 5
-QUIET_S = 0.02
+QUIET_S, LONGEST_QUIET_S = 0.02, 0.32
 
 # KEYS: flag, queue. ARGV: the flag's life, the message, the bell's channel, "1" to ring whatever the flag says.
 # A user who may not publish still rings: without the bell a lingering drainer hears of it by the message.
@@ -56,7 +57,7 @@ class Wakeup:
         self._flags = flags
         self._monotonic = monotonic
         self._prefix = prefix
-        self._last_try: dict[str, float] = {}
+        self._at_leisure: dict[str, _Pace] = {}
         self._places: dict[str, _Place] = {}
         self._held: set[str] = set()
         self._scripting = True
@@ -71,12 +72,16 @@ class Wakeup:
 
     def ring_at_leisure(self, queue: str = DEFAULT_QUEUE) -> bool:
         """`ring`, but at most once in 20 ms, for a drainer in its loop that sees more due; even where this process
-        itself holds the flag up."""
+        itself holds the flag up. While nobody answers, all are busy, and it is tried more and more seldom."""
+        pace = self._at_leisure.setdefault(queue, _Pace())
         now = self._monotonic()
-        if now - self._last_try.get(queue, -QUIET_S) < QUIET_S:
+        if now < pace.next_at:
             return False
-        self._last_try[queue] = now
-        return self._send(queue, anyway=queue in self._held)
+        pace.next_at = now + pace.quiet_s  # for the threads that ask meanwhile
+        rang = self._send(queue, anyway=queue in self._held)
+        pace.quiet_s = QUIET_S if rang else min(2 * pace.quiet_s, LONGEST_QUIET_S)
+        pace.next_at = now + pace.quiet_s
+        return rang
 
     def ring_anyway(self, queue: str = DEFAULT_QUEUE) -> None:
         """Publish whatever the flag says: for the sweep and a starting worker."""
@@ -137,6 +142,14 @@ class Wakeup:
         if place is None:
             place = self._places[queue] = _Place(queue, self._prefix, _database(self._flags))
         return place
+
+
+@dataclass(slots=True)
+class _Pace:
+    """When a drainer rings at leisure next, and how long it is quiet after that (monotonic seconds)."""
+
+    next_at: float = 0.0
+    quiet_s: float = QUIET_S
 
 
 class _Place:

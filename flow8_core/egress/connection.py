@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import re
 import ssl
 from collections.abc import Callable
-from typing import Any, cast
-
-import urllib3.connection
 
 from flow8_core.clock import Deadline
 from flow8_core.egress.dialer import Dialer
@@ -27,15 +23,11 @@ class _AnsweredEarly(Exception):
     """The final answer came instead of "100 Continue": the body stays here."""
 
 
-class Connection(urllib3.connection.HTTPConnection):
-    """urllib3's connection on a `Wire`, for both schemes: it never connects by itself, reads no environment, and its
-    answers are `Reply`s. `listed`: the operator's allow-list names the place that it leads to."""
-
-    response_class = Reply
-    auto_open = 0
+class Connection:
+    """HTTP/1.1 on a `Wire`, one request after the other (RFC 9112). `listed`: the operator's allow-list names the place
+    that it leads to."""
 
     def __init__(self, url: Url, wire: Wire, *, listed: bool) -> None:
-        super().__init__(url.host, url.port)
         self.origin = url.origin
         self.listed = listed
         self.pid = os.getpid()
@@ -43,8 +35,6 @@ class Connection(urllib3.connection.HTTPConnection):
         self.idle_until = 0.0
         self.reusable = True
         self.wire = wire
-        self.sock = wire
-        self._expects = False
         self._reply: Reply | None = None
 
     @classmethod
@@ -67,28 +57,55 @@ class Connection(urllib3.connection.HTTPConnection):
         """Send a request and read the head of its answer; the body comes from the result, by the same deadline."""
         self.uses += 1
         self.wire.begin(deadline)
-        self._expects = request.expects
         try:
-            self.request(
-                request.method,
-                request.url.target,
-                body=request.body.chunks() if request.body.length != 0 else None,
-                headers=request.headers,
-            )
-            self.wire.flush()
+            self._say(request)
         except _AnsweredEarly:
             self.reusable = False
         except ConnectionError:
             if not self.wire.sent:
                 raise
             self.reusable = False  # it may have answered before it hung up on a body that it did not want
-        return self.getresponse()
+        return self._hear(request)
 
-    def endheaders(self, message_body: Any = None, *, encode_chunked: bool = False) -> None:
-        """Send the head; where the request says so, wait for the server's word before the body."""
-        super().endheaders(message_body, encode_chunked=encode_chunked)
-        if not self._expects:
-            return
+    @property
+    def gone(self) -> bool:
+        """Whether a kept connection took nothing of a new request: closed in the blink after it was looked at."""
+        return self.uses > 1 and not self.wire.sent
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can carry another request: the last answer was read to its end, and nobody wants to close."""
+        finished = self._reply is not None and self._reply.isclosed()
+        return finished and self.reusable and not self.wire.spoke_unasked
+
+    @property
+    def keep_alive_s(self) -> float | None:
+        """How long the server says that it keeps an idle connection (`Keep-Alive: timeout=5`), in seconds."""
+        found = _KEEP_ALIVE.search(self._reply.headers.get("keep-alive", "")) if self._reply is not None else None
+        return float(found[1]) if found else None
+
+    def abort(self) -> None:
+        """Close it whatever it is doing."""
+        self.reusable = False
+        self.wire.abort()
+
+    def _say(self, request: Request) -> None:
+        """The whole request, framed as its head says."""
+        self.wire.sendall(request.head)
+        if request.expects:
+            self._wait_for_word()
+        if request.body.length is None:
+            for block in request.body.chunks():
+                if block:  # an empty one would be the end
+                    self.wire.sendall(b"%x\r\n%b\r\n" % (len(block), block))
+            self.wire.sendall(b"0\r\n\r\n")
+        elif request.body.length:
+            for block in request.body.chunks():
+                self.wire.sendall(block)
+        self.wire.flush()
+
+    def _wait_for_word(self) -> None:
+        """Let the server look at the head before the body follows."""
         self.wire.flush()
         try:
             while (line := self.wire.readline(wait_s=CONTINUE_WAIT_S)).startswith((b"HTTP/1.1 1", b"HTTP/1.0 1")):
@@ -101,31 +118,12 @@ class Connection(urllib3.connection.HTTPConnection):
         self.wire.push_back(line)
         raise _AnsweredEarly
 
-    def getresponse(self) -> Reply:  # type: ignore[override]
-        """The head of the answer. Not urllib3's own, which logs the whole URL where it dislikes a header."""
-        self._reply = cast("Reply", http.client.HTTPConnection.getresponse(self))
+    def _hear(self, request: Request) -> Reply:
+        """The head of the answer."""
+        self._reply = reply = Reply(self.wire, method=request.method)  # type: ignore[arg-type]  # as much of a socket as it needs
+        reply.begin()
         self.wire.head_is_read()
-        return self._reply
-
-    @property
-    def gone(self) -> bool:
-        """Whether a kept connection took nothing of a new request: closed in the blink after it was looked at."""
-        return self.uses > 1 and not self.wire.sent
-
-    @property
-    def alive(self) -> bool:
-        """Whether it can carry another request: the last answer was read to its end, and nobody wants to close."""
-        finished = self._reply is not None and self._reply.isclosed()
-        return finished and self.reusable and self.sock is not None and not self.wire.spoke_unasked
-
-    @property
-    def keep_alive_s(self) -> float | None:
-        """How long the server says that it keeps an idle connection (`Keep-Alive: timeout=5`), in seconds."""
-        found = _KEEP_ALIVE.search(self._reply.headers.get("keep-alive", "")) if self._reply is not None else None
-        return float(found[1]) if found else None
-
-    def abort(self) -> None:
-        """Close it whatever it is doing."""
-        self.reusable = False
-        self.wire.abort()
-        self.close()
+        if reply.will_close:
+            self.reusable = False
+            self.wire.close()  # once the body has been read
+        return reply

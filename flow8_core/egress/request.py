@@ -44,6 +44,15 @@ class Request:
     expects: bool
 
     @property
+    def head(self) -> bytes:
+        """Request line and headers as they go onto the wire. Nothing in them can end a line: see `prepare`."""
+        lines = [
+            f"{self.method} {self.url.target} HTTP/1.1",
+            *(f"{name}: {self.headers[name]}" for name in self.headers),
+        ]
+        return "\r\n".join((*lines, "", "")).encode("latin-1")
+
+    @property
     def writes(self) -> bool:
         """Whether it may have an effect at the vendor."""
         return self.method not in SAFE_METHODS

@@ -110,10 +110,8 @@ class Wire:
         self._readers += 1
         return _Reader(_Inlet(self))
 
-    def settimeout(self, seconds: float | None) -> None:
-        """Nothing: the deadline decides."""
-
     def fileno(self) -> int:
+        """For whoever waits for it in a select."""
         return self._sock.fileno()
 
     def close(self) -> None:

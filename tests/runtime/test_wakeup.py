@@ -107,6 +107,26 @@ def test_a_drainer_in_its_loop_rings_at_most_once_in_twenty_milliseconds(flags: 
     assert rings == [True, False, True]
 
 
+def test_a_drainer_whom_nobody_answers_asks_more_and_more_seldom(flags: redis.Redis) -> None:
+    clock = ManualClock()
+    wakeup = Wakeup(flags, monotonic=clock.monotonic)
+
+    def rings_in(milliseconds: int) -> list[bool]:
+        rings = []
+        for _ in range(milliseconds):
+            clock.advance(0.001)
+            rings.append(wakeup.ring_at_leisure())
+        return rings
+
+    flags.config_resetstat()
+    assert sum(rings_in(1000)) == 1
+    asked = flags.info("commandstats")["cmdstat_set"]["calls"]  # type: ignore[index]
+    assert 3 < asked < 8
+
+    wakeup.answer()
+    assert sum(rings_in(320)) == 1, "it has not given up"
+
+
 def test_no_commit_goes_unseen_between_producers_and_a_drainer(wakeup: Wakeup, flags: redis.Redis) -> None:
     """Four producers commit and ring; a drainer answers each message by looking at all that is committed."""
     committed: list[int] = []

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -15,6 +17,7 @@ from flow8_core.egress.url import Url
 from flow8_modules import Context, Secret, bearer, errors
 
 SHORTEST = 6  # characters; to mask what is shorter would spoil ordinary words
+_SAME_EVERYWHERE = re.compile(r"[0-9A-Za-z._~-]*")  # RFC 3986's unreserved characters: nobody escapes them
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Auth:
     query: Mapping[str, Secret] = field(default_factory=dict)
     hosts: Hosts | None = None
 
-    @property
+    @cached_property
     def secrets(self) -> tuple[str, ...]:
         """What an answer must not bring back, in the ways in which a server may write it, the longest first."""
         values = [value.reveal() for value in (*self.headers.values(), *self.query.values())]
@@ -46,6 +49,8 @@ def _parts(value: str) -> list[str]:
 
 
 def _forms(text: str) -> tuple[str, ...]:
+    if _SAME_EVERYWHERE.fullmatch(text):
+        return (text,)
     return text, quote(text, safe=""), quote(text), quote_plus(text), json.dumps(text)[1:-1]
 
 
@@ -72,7 +77,13 @@ def auth_of(ctx: Context, url: str) -> Auth:
 
 def hosts_of(config: Mapping[str, Any]) -> Hosts:
     """The hosts that a `request` component names."""
-    return Hosts.of(*config.get("hosts", ()))
+    return _hosts(tuple(config.get("hosts", ())))
+
+
+@lru_cache(1024)
+def _hosts(entries: tuple[str, ...]) -> Hosts:
+    """Made once for all calls with a component."""
+    return Hosts.of(*entries)
 
 
 def _cover(hosts: Hosts, url: str, what: str) -> None:
