@@ -17,7 +17,7 @@ from flow8_core.store.dialect.matching import Matcher, compile_filter, is_operat
 from flow8_core.store.dialect.paths import MISSING, Missing, Parts, scalar, split
 
 _INT64 = 1 << 63
-_SIMPLE = frozenset((type(None), Missing, bool, int, str, datetime, ObjectId))
+SIMPLE = frozenset((type(None), Missing, bool, int, str, datetime, ObjectId))
 Operator = Callable[[Any, Any], Any]
 
 
@@ -97,7 +97,7 @@ def _replaced(document: Mapping[str, Any], replacement: Document) -> Document:
 
 def _differ(one: Any, other: Any) -> bool:
     """False where two values are the same for certain: 1 and True are equal in Python, and not here."""
-    return type(one) is not type(other) or type(one) not in _SIMPLE or one != other
+    return type(one) is not type(other) or type(one) not in SIMPLE or one != other
 
 
 def _check_same_id(own: Any, other: Any) -> None:

@@ -16,8 +16,10 @@ from flow8_core.store.dialect.matching import Matcher, in_order
 from flow8_core.store.dialect.updating import Change, upserted
 from flow8_core.store.sqlite.catalogue import Collection, Entry, IndexTable
 from flow8_core.store.sqlite.plan import Statement, choose
+from flow8_core.store.sqlite.versions import Version, Versions
 
 Row = tuple[int, Document]
+Moving = tuple[IndexTable, Sequence[Entry]]
 
 
 def body(connection: sqlite3.Connection, collection: Collection, key: bytes) -> bytes | None:
@@ -109,22 +111,47 @@ def update(
     body: bytes | None = None,
     sort: Sort = (),
     upsert: bool = False,
+    versions: Versions,
 ) -> bytes | None:
     """Change the first match, or insert; the new BSON. `body` is that of a whole replacement. Raises `DuplicateKey`."""
+    key = None if body is None or matcher.one is None else (collection.name, matcher.one)
+    if key is not None and body is not None and change.replacement is not None:
+        last = versions.get(key)
+        if last is not None and _replaced(connection, collection, last, matcher, change, body=body):
+            versions.put(key, last.row, body, change.replacement)
+            return body
     found = select(connection, collection, matcher, sort, 1)
     if not found:
         return _upsert(connection, collection, matcher, change) if upsert else None
     row, old = found[0]
-    moving = [(index, index.entries(old)) for index in collection.indexes if change.may_move(old, index.parts)]
+    moving = _moving(collection, change, old)
     new = change.apply(old)
     body = body or checked_body(new)
-    try:
-        connection.execute(f"UPDATE {collection.table} SET body = ? WHERE row = ?", (body, row))  # noqa: S608
-        for index, before in moving:
-            _move(connection, index, row, before, index.entries(new))
-    except sqlite3.IntegrityError:
-        raise _duplicate(collection) from None
+    connection.execute(f"UPDATE {collection.table} SET body = ? WHERE row = ?", (body, row))  # noqa: S608
+    _move_all(connection, collection, row, moving, new)
+    if key is not None:
+        versions.put(key, row, body, new)
     return body
+
+
+def _replaced(
+    connection: sqlite3.Connection,
+    collection: Collection,
+    last: Version,
+    matcher: Matcher,
+    change: Change,
+    *,
+    body: bytes,
+) -> bool:
+    """Replace a document that this process wrote last, if it still is as it was then. Raises `DuplicateKey`."""
+    if change.replacement is None or not last.tells(collection, matcher):
+        return False
+    moving = _moving(collection, change, last.simple)
+    sql = f"UPDATE {collection.table} SET body = ? WHERE row = ? AND body = ?"  # noqa: S608
+    if connection.execute(sql, (body, last.row, last.body)).rowcount != 1:
+        return False
+    _move_all(connection, collection, last.row, moving, change.replacement)
+    return True
 
 
 def delete(
@@ -144,6 +171,21 @@ def remove(connection: sqlite3.Connection, collection: Collection, found: Row) -
     for index in collection.indexes:
         connection.executemany(index.delete_sql, [(*entry, row) for entry in index.entries(document)])
     connection.execute(f"DELETE FROM {collection.table} WHERE row = ?", (row,))  # noqa: S608
+
+
+def _moving(collection: Collection, change: Change, old: Mapping[str, Any]) -> list[Moving]:
+    """The indexes in which a document may have to move, each with its entries there."""
+    return [(index, index.entries(old)) for index in collection.indexes if change.may_move(old, index.parts)]
+
+
+def _move_all(
+    connection: sqlite3.Connection, collection: Collection, row: int, moving: Sequence[Moving], new: Mapping[str, Any]
+) -> None:
+    try:
+        for index, before in moving:
+            _move(connection, index, row, before, index.entries(new))
+    except sqlite3.IntegrityError:
+        raise _duplicate(collection) from None
 
 
 def _move(

@@ -26,6 +26,7 @@ from flow8_core.store.dialect.updating import Change, compile_update
 from flow8_core.store.sqlite import catalogue, rows
 from flow8_core.store.sqlite.catalogue import Catalogue, Collection
 from flow8_core.store.sqlite.database import Database
+from flow8_core.store.sqlite.versions import Versions
 
 PURGE_EVERY_S = 60.0
 PURGE_AT_MOST = 500  # documents of an index in one go, since a write of somebody's carries it
@@ -56,6 +57,7 @@ class SqliteStore:
         self._database = Database(path)
         self._clock = clock
         self._catalogue = Catalogue(-1, {})
+        self._versions = Versions()
         self._purge_at = clock.monotonic() + PURGE_EVERY_S
 
     def declare(self, collection: str, indexes: Sequence[Index], *, durable: bool = False) -> None:
@@ -100,7 +102,16 @@ class SqliteStore:
         compile_sort(sort)
         with self._writing(collection) as transaction:
             known = transaction.collection(collection)
-            body = rows.update(transaction.connection, known, matcher, change, body=body, sort=sort, upsert=upsert)
+            body = rows.update(
+                transaction.connection,
+                known,
+                matcher,
+                change,
+                body=body,
+                sort=sort,
+                upsert=upsert,
+                versions=self._versions,
+            )
         return None if body is None else decode(body)
 
     def delete(self, collection: str, filter: Filter, *, sort: Sort = ()) -> Document | None:
@@ -115,7 +126,8 @@ class SqliteStore:
             return rows.count(connection, known, matcher) if known else 0
 
     def batch(self, ops: Sequence[Op]) -> list[bool]:
-        runs = [(name, list(of_one)) for name, of_one in groupby(map(_prepared, ops), lambda write: write.inserts_into)]
+        prepared = map(self._prepared, ops)
+        runs = [(name, list(of_one)) for name, of_one in groupby(prepared, lambda write: write.inserts_into)]
         with self._writing(*{op.collection for op in ops}) as transaction:
             applied: list[bool] = []
             for name, writes in runs:
@@ -171,6 +183,28 @@ class SqliteStore:
             if self._clock.monotonic() >= self._purge_at:
                 self._purge(transaction)
         self._catalogue = transaction.catalogue
+
+    def _prepared(self, op: Op) -> _Write:
+        name = op.collection
+        if isinstance(op, Insert):
+            document, body = dict(op.document), checked_body(op.document)
+
+            def insert(connection: sqlite3.Connection, collection: Collection) -> bool:
+                rows.insert(connection, collection, document, body)
+                return True
+
+            return _Write(name, insert, document, body)
+        matcher = compile_filter(op.filter)
+        if isinstance(op, Update):
+            change = compile_update(op.update)
+            whole = _replacement_body(change)
+
+            def update(connection: sqlite3.Connection, collection: Collection) -> bool:
+                versions = self._versions
+                return rows.update(connection, collection, matcher, change, body=whole, versions=versions) is not None
+
+            return _Write(name, update)
+        return _Write(name, lambda connection, known: rows.delete(connection, known, matcher) is not None)
 
     def _purge(self, transaction: _Transaction) -> int:
         self._purge_at = self._clock.monotonic() + PURGE_EVERY_S
@@ -237,26 +271,6 @@ class _Transaction:
         if careful:
             self.connection.execute("RELEASE op")
         return applied
-
-
-def _prepared(op: Op) -> _Write:
-    name = op.collection
-    if isinstance(op, Insert):
-        document, body = dict(op.document), checked_body(op.document)
-
-        def insert(connection: sqlite3.Connection, collection: Collection) -> bool:
-            rows.insert(connection, collection, document, body)
-            return True
-
-        return _Write(name, insert, document, body)
-    matcher = compile_filter(op.filter)
-    if isinstance(op, Update):
-        change = compile_update(op.update)
-        whole = _replacement_body(change)
-        return _Write(
-            name, lambda connection, known: rows.update(connection, known, matcher, change, body=whole) is not None
-        )
-    return _Write(name, lambda connection, known: rows.delete(connection, known, matcher) is not None)
 
 
 def _replacement_body(change: Change) -> bytes | None:
