@@ -20,7 +20,7 @@ from bson import ObjectId
 
 from credentials import link_errors, outbox
 from credentials.audit import Audit
-from credentials.forecast import FIELD, FIELDS, LIVE, Forecast, Rule, forecasts
+from credentials.forecast import FIELD, FIELDS, LIVE, PATHS, Forecast, Rule, forecasts
 from credentials.grants import COLLECTION, MAIN, USER, GrantPath
 from credentials.link import Link, iso
 from credentials.link_notes import LATEST, NEEDS_RECONNECT, NO_ID, NOTES, TOLD, derived_id, name_of, notes_of, path_of
@@ -164,35 +164,39 @@ class Announcer:
             return 0
         looked = 0
         at: Mapping[str, Any] = turn.get("at") or {}
-        rules: list[Rule] = ["token", "grant", "idle"]
-        for rule in rules[rules.index(at["rule"]) if at else 0 :]:
-            after = at["after"] if at and at["rule"] == rule else now
+        if "field" not in at:
+            at = {}  # of an older version: begun anew, and told once all the same
+        ends = {path.field(FIELD[rule]): (path, rule) for path in PATHS for rule in FIELD}
+        fields = list(ends)
+        for field in fields[fields.index(at["field"]) if at else 0 :]:
+            after = at["after"] if at and at["field"] == field else now
             while after is not None:
                 if deadline.over:
-                    begun = {"next_at": now, "at": {"rule": rule, "after": after}}
+                    begun = {"next_at": now, "at": {"field": field, "after": after}}
                     self._store.update(CURSORS, {"_id": CURSOR}, {"$set": begun})
                     return looked
-                count, after = self._page(rule, after, now)
+                path, rule = ends[field]
+                count, after = self._page(path, rule, after=after, now=now)
                 looked += count
-        if at:
+        if "at" in turn:
             self._store.update(CURSORS, {"_id": CURSOR}, {"$unset": {"at": ""}})
         return looked
 
-    def _page(self, rule: Rule, after: datetime, now: datetime) -> tuple[int, datetime | None]:
-        """Warn of up to `PAGE` links by one rule, and where to go on."""
+    def _page(self, path: GrantPath, rule: Rule, *, after: datetime, now: datetime) -> tuple[int, datetime | None]:
+        """Warn of up to `PAGE` links by one rule of one grant, and where to go on."""
         most = max(self._settings.warn_days, default=0)
-        field = FIELD[rule]
+        field = path.field(FIELD[rule])
         wanted: dict[str, Any] = {field: {"$gt": after, "$lte": now + timedelta(days=most)}, "status": LIVE}
         if rule == "token":
-            wanted["refresh_token"] = None
+            wanted[path.field("refresh_token")] = None
         rows = self._store.find(COLLECTION, wanted, sort=[(field, 1)], limit=PAGE, fields=FIELDS)
-        last: datetime | None = rows[-1][field] if len(rows) == PAGE else None
+        last: datetime | None = path.of(rows[-1])[FIELD[rule]] if len(rows) == PAGE else None
         if last is not None:  # those of the same moment behind the page's end
             rows += self._store.find(COLLECTION, {**wanted, field: last}, fields=FIELDS)
         for row in rows:
             link = Link(row, self._vault)
             for one in forecasts(link):
-                if one.rule == rule and not one.renews:
+                if (one.path, one.rule) == (path, rule) and not one.renews:
                     self._warn(link, one, now)
         return len(rows), last
 
@@ -201,8 +205,9 @@ class Announcer:
         days = [each for each in self._settings.warn_days if end.rule != "token" or each <= TOKEN_WARN_DAYS]
         reached = [each for each in days if end.at - now <= timedelta(days=each)]
         if reached:
-            event_id = derived_id("expires_soon", link.id, end.rule, end.at, min(reached))
-            self._put(event_id, "link.expires_soon", link, MAIN, at=now, end=end)
+            of_user = () if end.path == MAIN else (end.path.prefix,)
+            event_id = derived_id("expires_soon", link.id, end.rule, end.at, min(reached), *of_user)
+            self._put(event_id, "link.expires_soon", link, end.path, at=now, end=end)
 
     def _put(
         self,

@@ -18,7 +18,7 @@ from credentials.applications import REFUSED
 from credentials.audit import Audit, Origin
 from credentials.grants import COLLECTION, MAIN, USER, USER_TOKEN
 from credentials.link import Granted, Link, Status
-from credentials.link_notes import LATEST, TOLD, noted
+from credentials.link_notes import LATEST, TOLD
 from credentials.providers.provider import Provider
 from credentials.vault import Vault
 from flow8_core.errors import Conflict, Flow8Error, NotFound, StoreUnavailable
@@ -129,22 +129,6 @@ class Links:
         wanted = {"_id": link_id, "company_id": self._company_id}
         self._store.update(COLLECTION, wanted, {"$set": {"last_health": {**health, "at": self._store.now()}}})
 
-    def update_status(self, link: Link, status: Status, reason: str | None = None) -> Link:
-        """Set a link's status, for the generation that was seen: a link that was reconnected since keeps its own.
-        Raises `Conflict` in that case, and `NotFound` where the link is gone."""
-        now = self._store.now()
-        changes = {"status": status, "status_reason": reason, "updated_at": now}
-        changes |= noted(link, status, reason=reason, now=now)
-        before = {"status": link.status, "status_reason": link.status_reason}
-        after = {"status": status, "status_reason": reason}
-        return self._audited(
-            "integration_status_changed",
-            link.id,
-            before,
-            after,
-            lambda: self._updated(link, {"$set": changes}, unchanged=True),
-        )
-
     def save(
         self, granted: Granted, *, provider: Provider, user_id: ObjectId, link_id: ObjectId | None = None, source: str
     ) -> Link:
@@ -247,15 +231,9 @@ class Links:
         self._store.insert(COLLECTION, document)
         return Link(document, self._vault)
 
-    def _updated(self, link: Link, update: Mapping[str, Any], *, unchanged: bool = False) -> Link:
-        wanted: dict[str, Any] = {"_id": link.id, "company_id": self._company_id}
-        if unchanged:
-            wanted["generation"] = link.document.get("generation")
-        document = self._store.update(COLLECTION, wanted, update)
-        if document is None:
-            self.get(link.id)
-            raise Conflict("The link was changed at the same time; look at it and try again.", link_id=str(link.id))
-        return Link(document, self._vault)
+    def _updated(self, link: Link, update: Mapping[str, Any]) -> Link:
+        document = self._store.update(COLLECTION, {"_id": link.id, "company_id": self._company_id}, update)
+        return Link(document, self._vault) if document is not None else self.get(link.id)
 
     def _of_account(self, granted: Granted, provider: Provider, user_id: ObjectId) -> Link | None:
         wanted = {

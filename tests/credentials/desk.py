@@ -137,6 +137,10 @@ class Desk:
         assert self.store.update(COLLECTION, {"_id": link.id}, {"$set": changes}) is not None
         return self.now(link)
 
+    def give_up(self, link: Link, reason: str = "invalid_grant") -> Link:
+        """Mark a link as whoever finds that nothing renews its grant does."""
+        return give_up(self.store, self.vault, self.now(link), reason)
+
     def actions(self) -> list[str]:
         """The audit log's actions, the oldest first."""
         return [
@@ -170,6 +174,13 @@ def providers_at(url: str, **acme: Any) -> Providers:
         "microsoft": ServiceSettings.model_validate({"authority": url, "base_url": f"{url}/v1.0/"}),
     }
     return Providers(oauth2, services)
+
+
+def give_up(store: Store, vault: Vault, link: Link, reason: str = "invalid_grant") -> Link:
+    """The link, marked as needing a reconnect."""
+    given_up = Claims(store, vault).expire(link, MAIN, reason)
+    assert given_up is not None
+    return given_up
 
 
 def declare(store: Store) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from credentials import outbox
-from credentials.events import TOKEN_WARN_DAYS
+from credentials.events import CURSOR, TOKEN_WARN_DAYS
 from credentials.link_notes import LATEST, NOTES, TOLD
 from credentials.vault import Vault
 from flow8_core import crashpoints
@@ -143,7 +143,7 @@ def test_what_is_mended_before_anybody_was_told_concerns_nobody(desk: Desk, rece
 
 @pytest.mark.parametrize("status", ["app_blocked", "revoked"])
 def test_what_no_user_can_mend_is_told_to_none(desk: Desk, receiver: Receiver, post: Post, status: str) -> None:
-    desk.links.update_status(desk.link(), status, "any")  # type: ignore[arg-type]
+    desk.set(desk.link(), status=status, status_reason="any")
 
     post.round()
 
@@ -258,7 +258,7 @@ def test_a_receiver_that_is_away_holds_up_nobody_else(desk: Desk, receiver: Rece
     """One attempt a pass: the next items of its lane wait for the next."""
     for account in ("user-1", "user-2", "user-3"):
         link = desk.link(account=account)
-        desk.links.update_status(link, "needs_reconnect", "invalid_grant")
+        desk.give_up(link)
     post = post_of(desk, receiver, receiver_egress)
     receiver.script.extend([500, 500, 500])
 
@@ -336,9 +336,34 @@ def test_a_token_that_nothing_renews_is_told_within_a_week_of_its_end(
     assert (told.event["data"]["rule"], told.event["data"]["link"]["service"]) == ("token", "acme")
 
 
+def test_a_users_own_token_that_nothing_renews_is_told_beside_a_bots_that_lives(
+    desk: Desk, receiver: Receiver, post: Post
+) -> None:
+    link = desk.link("slack", user_refresh_token="user-refresh-token")
+    desk.set(link, user_token__refresh_token=None, user_token__token_expiry=desk.store.now() + timedelta(days=3))
+
+    for _ in range(3):
+        post.round()
+
+    (told,) = receiver.received
+    data = told.event["data"]
+    assert (told.event["type"], data["grant"], data["rule"]) == ("link.expires_soon", "user_token", "token")
+    assert data["message"].count("The user's own token will need reconnecting") == 1
+
+
+def test_a_look_that_an_older_version_broke_off_is_begun_anew(desk: Desk, receiver: Receiver, post: Post) -> None:
+    desk.set(desk.link(), grant_expires_at=desk.store.now() + timedelta(days=3))
+    now = desk.store.now()
+    desk.store.insert("cursors", {"_id": CURSOR, "next_at": now, "at": {"rule": "idle", "after": now}})
+
+    post.round()
+
+    assert receiver.types == ["link.expires_soon"]
+
+
 def test_a_link_that_does_not_work_anyway_is_not_said_to_expire(desk: Desk, receiver: Receiver, post: Post) -> None:
     link = desk.set(desk.link(), grant_expires_at=desk.store.now() + timedelta(days=3))
-    desk.links.update_status(link, "needs_reconnect", "invalid_grant")
+    desk.give_up(link)
 
     post.round()
 

@@ -13,6 +13,7 @@ from bson import ObjectId
 
 from credentials import health
 from credentials.forecast import Expiring, forecast, forecasts
+from credentials.grants import USER
 from credentials.link import Link
 from credentials.vault import Vault
 from flow8_core.egress import Egress
@@ -78,6 +79,37 @@ def test_a_forecast_says_when_why_and_what_to_do(vault: Vault) -> None:
     assert idle.describe(link)["renews"] is True
 
 
+@pytest.mark.parametrize(
+    ("user", "expected"),
+    [
+        ({"token_expiry": NOW + DAY, **REFRESHABLE}, None),
+        ({"token_expiry": NOW + DAY}, ("token", 1)),
+        ({"grant_expires_at": NOW + 2 * DAY, **REFRESHABLE}, ("grant", 2)),
+        ({"grant_idle_at": NOW + 2 * DAY, **REFRESHABLE}, None),
+        ({"token_expiry": NOW + DAY, "status": "needs_reconnect"}, None),
+    ],
+)
+def test_a_users_own_grant_beside_the_bots_ends_by_the_same_rules(
+    vault: Vault, user: dict[str, Any], expected: tuple[str, int] | None
+) -> None:
+    link = link_of(vault, token_expiry=NOW + DAY, user_token=user, **REFRESHABLE)
+
+    found = forecast(link)
+
+    assert (found and (found.rule, (found.at - NOW).days)) == expected
+    if found is not None:
+        assert found.message(link).startswith("The user's own token will need reconnecting on")
+
+
+def test_a_link_whose_user_token_ends_is_listed(desk: Desk) -> None:
+    link = desk.link("slack", user_refresh_token="user-refresh-token")
+    desk.set(link, user_token__grant_expires_at=desk.store.now() + DAY)
+
+    ((found, end),) = Expiring(desk.store, desk.vault, desk.company_id).within(7)
+
+    assert (found.id, end.rule, end.path) == (link.id, "grant", USER)
+
+
 def test_links_that_end_within_some_days_are_found_by_token_grant_and_idle_limit(desk: Desk) -> None:
     now = desk.store.now()
     by_token = desk.link(account="u1", refresh_token=None, expires_in=2 * 86_400)
@@ -86,7 +118,7 @@ def test_links_that_end_within_some_days_are_found_by_token_grant_and_idle_limit
     desk.set(desk.link(account="u4"), grant_expires_at=now + 8 * DAY)
     desk.set(desk.link(account="u5"), grant_expires_at=now - DAY)
     dead = desk.set(desk.link(account="u6"), grant_expires_at=now + DAY)
-    desk.links.update_status(dead, "needs_reconnect", "invalid_grant")
+    desk.give_up(dead)
     elsewhere = desk.set(desk.link(account="u7"), grant_expires_at=now + DAY)
     desk.store.update("db_links", {"_id": elsewhere.id}, {"$set": {"company_id": ObjectId()}})
     expiring = Expiring(desk.store, desk.vault, desk.company_id)

@@ -295,17 +295,6 @@ def test_a_user_token_comes_and_goes_with_the_grant(desk: Desk) -> None:
 # --- changes
 
 
-def test_a_status_is_set_for_the_generation_that_was_seen(desk: Desk) -> None:
-    seen = saved(desk)
-    saved(desk)
-
-    with pytest.raises(errors.Conflict):
-        desk.links.update_status(seen, "needs_reconnect", "invalid_grant")
-    changed = desk.links.update_status(desk.now(seen), "needs_reconnect", "invalid_grant")
-
-    assert (changed.status, changed.status_reason) == ("needs_reconnect", "invalid_grant")
-
-
 def test_a_link_is_shared_with_the_company_and_taken_back(desk: Desk) -> None:
     link = saved(desk)
 
@@ -318,7 +307,6 @@ def test_a_link_is_shared_with_the_company_and_taken_back(desk: Desk) -> None:
 def test_every_change_is_in_the_audit_log_without_any_token(desk: Desk) -> None:
     link = saved(desk)
     desk.links.share(link.id)
-    desk.links.update_status(desk.now(link), "revoked")
     with pytest.raises(errors.Conflict):
         saved(desk, link_id=link.id, provider_user_id="U2")
 
@@ -328,7 +316,6 @@ def test_every_change_is_in_the_audit_log_without_any_token(desk: Desk) -> None:
     assert [event["action_type"] for event in reversed(events)] == [
         "integration_linked",
         "integration_shared",
-        "integration_status_changed",
     ]
     assert events[-1]["after_state"]["scopes"] == ["chat:write", "files:write"]
     assert events[-1]["after_state"]["provider_user_id"] == "U1"

@@ -170,7 +170,7 @@ def test_unlinking_that_fails_at_a_point_can_be_done_again(desk: Desk, vendors: 
 def test_telling_that_is_killed_or_stopped_at_a_point_arrives_under_one_id(
     desk: Desk, post: Post, receiver: Receiver, loopback_tls: Loopback, *, point: str, action: str
 ) -> None:
-    desk.links.update_status(desk.link(), "needs_reconnect", "invalid_grant")
+    desk.give_up(desk.link())
     process = send(telling(desk, loopback_tls, receiver, f"{point}:{action}"))
     if action == "kill":
         process.join(30)
@@ -195,7 +195,7 @@ def test_several_processes_that_drain_one_outbox_deliver_each_item_once(
     desk: Desk, post: Post, receiver: Receiver, loopback_tls: Loopback
 ) -> None:
     for number in range(20):
-        desk.links.update_status(desk.link(account=f"user-{number}"), "needs_reconnect", "invalid_grant")
+        desk.give_up(desk.link(account=f"user-{number}"))
     receiver.hold.clear()
 
     started = [send(telling(desk, loopback_tls, receiver, "")) for _ in range(4)]

@@ -277,7 +277,7 @@ def test_a_link_of_another_company_counts_as_well(desk: Desk, post: Post) -> Non
 @pytest.mark.parametrize("status", ["needs_reconnect", "revoked"])
 def test_a_link_that_does_not_work_keeps_nothing_alive(desk: Desk, post: Post, status: str) -> None:
     mine, theirs = desk.link(), of_somebody(desk)
-    desk.links.update_status(theirs, status)  # type: ignore[arg-type]
+    desk.set(theirs, status=status)
 
     post.unlink(desk).link(mine.id)
     post.round()
@@ -337,7 +337,7 @@ def test_an_account_that_is_connected_again_before_the_vendor_was_reached_stays_
 def test_all_links_of_a_service_go_and_no_others(desk: Desk, post: Post) -> None:
     ours = [desk.link(account=f"user-{number}") for number in range(3)]
     other = desk.link("slack")
-    desk.links.update_status(ours[2], "needs_reconnect", "invalid_grant")
+    desk.give_up(ours[2])
 
     done = post.unlink(desk).service("acme")
     post.round()

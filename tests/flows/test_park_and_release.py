@@ -203,7 +203,7 @@ def test_steps_of_a_link_that_will_not_come_back_fail_with_the_next_sweep(
     platform, link_id = home.platform, ObjectId(links["slack"])
     named = {"_id": link_id, "company_id": home.company_id}
     if end == "revoked":
-        platform.links(home.company_id).update_status(platform.links(home.company_id).get(link_id), "revoked")
+        platform.unlink(home.company_id).link(link_id)
     elif end == "removed":
         assert platform.store.delete("db_links", named) is not None
     else:

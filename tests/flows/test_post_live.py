@@ -12,6 +12,7 @@ from credentials.unlink import Unlinked
 from flow8_lab.client import Lab
 from tests.counterparts.receiver import SECRET, Receiver
 from tests.counterparts.token_server import Loopback
+from tests.credentials.desk import give_up
 from tests.flows.deployment import BUSY, Deployment, deploy
 from tests.processes import until
 
@@ -55,7 +56,7 @@ def test_a_worker_tells_of_a_dead_link_and_of_its_recovery_and_revokes_what_is_u
     told.start_worker()
     links = told.platform.links(told.company_id)
 
-    links.update_status(links.get(link_id), "needs_reconnect", "token_revoked")
+    give_up(told.platform.store, told.platform.vault, links.get(link_id), "token_revoked")
     until(lambda: len(receiver.received) == 1, "the first event")
     told.connect("slack")
     until(lambda: len(receiver.received) == 2, "the second event")
@@ -78,7 +79,7 @@ def test_a_receiver_that_hangs_delays_no_step(told: Deployment, receiver: Receiv
     links = told.platform.links(told.company_id)
     told.start_worker()
     receiver.hold.clear()
-    links.update_status(links.get(microsoft), "needs_reconnect", "token_revoked")
+    give_up(told.platform.store, told.platform.vault, links.get(microsoft), "token_revoked")
 
     play = told.wait(told.submit({"name": "meanwhile", "steps": [STEP]}), timeout=8.0)
 

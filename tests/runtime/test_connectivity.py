@@ -119,8 +119,7 @@ def test_a_vendor_in_trouble_leaves_the_question_open(
 
 def test_a_link_that_was_revoked_here_is_not_asked_about(deployment: Deployment) -> None:
     link_id = link_of(deployment, "slack")
-    links = deployment.platform.links(deployment.company_id)
-    links.update_status(links.get(link_id), "revoked")
+    deployment.platform.unlink(deployment.company_id).link(link_id)
 
     answer = ask(deployment, link_id)
 

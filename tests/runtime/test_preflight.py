@@ -256,8 +256,7 @@ def test_scopes_are_compared_by_the_providers_own_rules(office: Office) -> None:
 )
 def test_a_link_that_does_not_work_says_what_mends_it(office: Office, status: Any, code: str) -> None:
     link_id = office.connect("slack")["slack"]
-    links = office.platform.links(office.company_id)
-    links.update_status(links.get(link_id), status, "invalid_grant")
+    office.platform.store.update("db_links", {"_id": ObjectId(link_id)}, {"$set": {"status": status}})
 
     assert office.faults(post()) == {"steps[0].input_mapping.link_id": code}
 
