@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from bson import ObjectId
 
-from credentials import grants, token_reply, upkeep_times
+from credentials import grants, link_errors, token_reply, upkeep_times
 from credentials.applications import REFUSED
 from credentials.grants import COLLECTION, MAIN, USER, GrantPath
 from credentials.link_notes import noted
@@ -69,6 +69,13 @@ class Claims:
     def reread(self, link: Link) -> Link | None:
         """The link as it is now; None where it is gone."""
         return self.find(link.company_id, link.id)
+
+    def current(self, link: Link) -> Link:
+        """As `reread`. Raises `AccessDenied` where the link is gone."""
+        found = self.reread(link)
+        if found is None:
+            raise link_errors.gone(link.service)
+        return found
 
     def find(self, company_id: ObjectId, link_id: ObjectId) -> Link | None:
         """A company's link; None where it has no such one."""

@@ -12,8 +12,8 @@ import pytest
 from credentials.applications import BELIEVED_AFTER_S, CONFIRMED_BY, FIRST_TRIAL_S, RAREST_TRIAL_S
 from credentials.grants import COLLECTION
 from credentials.link import Link
-from credentials.refresh import DISBELIEF_S
 from credentials.refresh_settings import RefreshSettings
+from credentials.refresh_verdicts import DISBELIEF_S
 from credentials.vault import Vault
 from flow8_core import errors
 from flow8_core.egress import Egress
@@ -182,6 +182,20 @@ def test_trials_become_rarer_and_never_cease(desk: Desk) -> None:
 
     assert 8 * 3600 / RAREST_TRIAL_S <= len(desk.server.token_calls) <= 24
     assert statuses(desk) == ["app_blocked"] * 3
+
+
+@pytest.mark.parametrize("answer", [REFUSED, Answer(503)])
+def test_a_trial_that_fails_mends_nothing_though_the_access_token_lasts(desk: Desk, answer: Answer) -> None:
+    (link,) = links(desk, 1, expires_in=600)
+    desk.server.script.extend([REFUSED, answer])
+    assert outcome(desk, link) == "fresh"
+    desk.clock.advance(FIRST_TRIAL_S)
+
+    assert outcome(desk, link) == "fresh"
+
+    assert len(desk.server.token_calls) == 2
+    assert desk.applications.refusal(desk.providers.get("acme")) == "invalid_client"
+    assert desk.now(link).status == "app_blocked"
 
 
 def test_a_trial_with_a_dead_link_shows_that_the_application_is_well(desk: Desk) -> None:

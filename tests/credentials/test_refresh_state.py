@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from credentials import refresh
+from credentials import refresh, refresh_replies
 from credentials.grants import COLLECTION, MAIN, USER, GrantPath
 from credentials.link import Link, SealedName
 from credentials.refresh_claims import LEASE_S, Claim, Claims
@@ -31,7 +31,7 @@ def desk(tmp_path: Path, vault: Vault, token_server: TokenServer, token_egress: 
     crashpoints.arm("")
 
 
-def broken_off(desk: Desk, link: Link, point: str = refresh.KEPT) -> None:
+def broken_off(desk: Desk, link: Link, point: str = refresh_replies.KEPT) -> None:
     crashpoints.arm(f"{point}:raise")
     with pytest.raises(crashpoints.CrashPointReached):
         desk.refresher.fresh(link, deadline=desk.soon)

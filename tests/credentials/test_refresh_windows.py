@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pytest
 
-from credentials import refresh
+from credentials import refresh, refresh_replies
 from credentials.grants import COLLECTION, MAIN
 from credentials.refresh import Refresher
 from credentials.refresh_claims import LEASE_S, Claims
@@ -29,7 +29,7 @@ from tests.processes import is_stopped, until
 
 POINTS = [name for name in crashpoints.registered() if name.startswith("refresh.")]
 BEFORE_SENDING = {refresh.CLAIMED}
-DURABLE = {refresh.KEPT, refresh.STORED}
+DURABLE = {refresh_replies.KEPT, refresh_replies.STORED}
 IN_FLIGHT = {refresh.SENT, refresh.RECEIVED}
 POLICIES = ["reusable", "grace", "single_use"]
 LONG_AFTER_S = LEASE_S + 1
@@ -56,7 +56,7 @@ def described(replay: str) -> dict[str, Any]:
 def lost(point: str, replay: str, *, spool: bool) -> bool:
     """Whether a link that is broken off there is beyond anybody's help: the provider has given the only token that
     works, and it is nowhere."""
-    return replay == "single_use" and (point in IN_FLIGHT or (point == refresh.SPOOLED and not spool))
+    return replay == "single_use" and (point in IN_FLIGHT or (point == refresh_replies.SPOOLED and not spool))
 
 
 def broken_off(desk: Desk, link: Any, point: str) -> None:
@@ -68,7 +68,7 @@ def broken_off(desk: Desk, link: Any, point: str) -> None:
 
 
 def test_all_points_of_a_refresh_are_known() -> None:
-    assert set(POINTS) == BEFORE_SENDING | IN_FLIGHT | {refresh.SPOOLED} | DURABLE
+    assert set(POINTS) == BEFORE_SENDING | IN_FLIGHT | {refresh_replies.SPOOLED} | DURABLE
 
 
 @pytest.mark.parametrize("spool", [False, True])
@@ -92,12 +92,12 @@ def test_a_refresh_broken_off_at_any_point_is_made_good_where_that_is_possible(
         fresh = desk.refresher.fresh(desk.now(link), deadline=desk.soon)
         assert fresh.generation == 2
         assert desk.server.alive(desk.refresh_token(link))
-    durable = DURABLE | ({refresh.SPOOLED} if spool else set())
+    durable = DURABLE | ({refresh_replies.SPOOLED} if spool else set())
     assert len(desk.server.token_calls) == 1 + (point not in durable | BEFORE_SENDING)
     assert not list(tmp_path.glob("spool/*"))
 
 
-@pytest.mark.parametrize("point", [refresh.CLAIMED, refresh.SENT, refresh.RECEIVED, refresh.SPOOLED])
+@pytest.mark.parametrize("point", [refresh.CLAIMED, refresh.SENT, refresh.RECEIVED, refresh_replies.SPOOLED])
 def test_while_a_dead_holders_lease_lasts_nobody_sends_its_token(desk: Desk, point: str) -> None:
     link = desk.link(expires_in=-10)
     broken_off(desk, link, point)
@@ -111,7 +111,7 @@ def test_while_a_dead_holders_lease_lasts_nobody_sends_its_token(desk: Desk, poi
 
 def test_a_reply_that_was_kept_is_read_by_the_next_at_once(desk: Desk) -> None:
     link = desk.link(expires_in=-10)
-    broken_off(desk, link, refresh.KEPT)
+    broken_off(desk, link, refresh_replies.KEPT)
 
     fresh = desk.refresher.fresh(desk.now(link), deadline=desk.soon)
 
@@ -122,7 +122,7 @@ def test_a_reply_that_was_kept_is_read_by_the_next_at_once(desk: Desk) -> None:
 
 def test_what_is_kept_of_a_reply_cannot_be_read_in_the_store(desk: Desk) -> None:
     link = desk.link(expires_in=-10)
-    broken_off(desk, link, refresh.KEPT)
+    broken_off(desk, link, refresh_replies.KEPT)
 
     kept = desk.document(link)["refresh"]["reply"]
 
@@ -246,7 +246,7 @@ def test_a_provider_that_is_down_at_the_end_does_not_turn_doubt_into_death(desk:
 
 def test_a_reply_that_cannot_be_read_is_not_tried_for_ever(desk: Desk) -> None:
     link = desk.link(expires_in=-10)
-    broken_off(desk, link, refresh.KEPT)
+    broken_off(desk, link, refresh_replies.KEPT)
     desk.set(link, refresh__reply__ciphertext="AAAA")
 
     with pytest.raises(errors.InvalidGrant):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from credentials import refresh
+from credentials import refresh_replies
 from credentials.providers.catalogue import Providers
 from credentials.providers.provider import Provider
 from credentials.refresh import Refresher
@@ -254,7 +254,7 @@ def test_while_the_store_is_away_the_spool_stays_as_it_is(desk: Desk) -> None:
 
 def test_two_processes_that_adopt_at_once_and_a_holder_that_goes_on_land_it_once(desk: Desk) -> None:
     link = desk.link(expires_in=-10)
-    crashpoints.arm(f"{refresh.SPOOLED}:raise")
+    crashpoints.arm(f"{refresh_replies.SPOOLED}:raise")
     with pytest.raises(crashpoints.CrashPointReached):
         desk.refresher.fresh(link, deadline=desk.soon)
     crashpoints.arm("")

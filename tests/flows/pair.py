@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from bson import ObjectId
 
-from credentials import refresh
+from credentials import refresh, refresh_replies
 from flow8_runtime import attempt, engine
 from tests.flows.deployment import Deployment, Worker
 from tests.processes import alive, until
@@ -25,7 +25,14 @@ INVOICE: dict[str, Any] = yaml.safe_load(
 STEPS = FETCH, UPLOAD, SLACK, CALENDAR = tuple(step["name"] for step in INVOICE["steps"])  # as A, alone, runs them
 
 STEP_POINTS = (engine.CLAIMED, attempt.BEFORE_CALL, attempt.AFTER_CALL, engine.BEFORE_LANDING, engine.LANDED)
-REFRESH_POINTS = (refresh.CLAIMED, refresh.SENT, refresh.RECEIVED, refresh.SPOOLED, refresh.KEPT, refresh.STORED)
+REFRESH_POINTS = (
+    refresh.CLAIMED,
+    refresh.SENT,
+    refresh.RECEIVED,
+    refresh_replies.SPOOLED,
+    refresh_replies.KEPT,
+    refresh_replies.STORED,
+)
 
 # `calling`, with no outcome in the ledger: a step that waits for nothing is marked together with its claim
 _MARKED = {engine.CLAIMED, attempt.BEFORE_CALL, attempt.AFTER_CALL, engine.BEFORE_LANDING}

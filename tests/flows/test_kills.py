@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from bson import ObjectId
 
-from credentials import refresh
+from credentials import refresh_replies
 from flow8_lab.client import Lab
 from flow8_runtime import attempt, engine
 from tests.flows.deployment import deploy
@@ -22,7 +22,7 @@ FAST = [
     Row(attempt.BEFORE_CALL, SLACK),
     Row(attempt.AFTER_CALL, SLACK),
     Row(engine.BEFORE_LANDING, CALENDAR),
-    Row(refresh.KEPT, CALENDAR),
+    Row(refresh_replies.KEPT, CALENDAR),
 ]
 ALONE = [Row(point, CALENDAR) for point in STEP_POINTS]
 FAST_ALONE = [Row(attempt.AFTER_CALL, CALENDAR)]

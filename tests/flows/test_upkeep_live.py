@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from bson import ObjectId
 
-from credentials import applications, refresh
+from credentials import applications, refresh_replies
 from flow8_lab.client import Lab
 from tests.flows.deployment import BUSY, Deployment, deploy
 from tests.processes import until
@@ -76,7 +76,7 @@ def step(here: Deployment, play_id: ObjectId) -> dict[str, object]:
 
 def test_a_worker_that_dies_with_the_only_token_in_the_spool_loses_no_link(here: Deployment) -> None:
     link_id = here.connect("slack", slack=30)["slack"]
-    dying = here.start_worker(crash_at=f"{refresh.SPOOLED}:kill")
+    dying = here.start_worker(crash_at=f"{refresh_replies.SPOOLED}:kill")
     until(lambda: any((here.folder / "spool").glob("*.reply")), "a reply in the spool")
     dying.signal_all(signal.SIGKILL)
     assert generation(here, link_id) == 1
