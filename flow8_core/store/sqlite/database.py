@@ -22,7 +22,7 @@ from flow8_core.store.sqlite.gate import Gate
 _BUSY_MS = 400  # for foreign tools, which do not know of the gate
 _NORMAL, _FULL = 1, 2
 _CACHED_STATEMENTS = 512
-_CHECKPOINT_PAGES = 4000  # of 4 KiB: a checkpoint waits for the disk inside the gate, so let it be rare
+_CHECKPOINT_PAGES = 10_000  # of 4 KiB: a checkpoint waits for the disk inside the gate, so let it be rare
 
 
 class _Open:

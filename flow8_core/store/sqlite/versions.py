@@ -32,8 +32,7 @@ class Version:
     def tells(self, collection: Collection, matcher: Matcher) -> bool:
         """Whether the simple values are enough to say that it matches, and where it stands in every index."""
         if matcher.alternatives or not all(
-            each.operator == "$eq" and self._is_simple(each.parts)
-            for each in matcher.conditions
+            each.operator == "$eq" and self._is_simple(each.parts) for each in matcher.conditions
         ):
             return False
         indexed = all(self._is_simple(parts) for index in collection.indexes for parts in index.parts)

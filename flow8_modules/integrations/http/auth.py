@@ -39,6 +39,8 @@ class Auth:
 def _parts(value: str) -> list[str]:
     """A header's or parameter's value, without the word before it (Bearer, Basic), and a Basic pair's password."""
     kind, _, last = value.rpartition(" ")
+    if kind == "Bearer" and len(last) >= SHORTEST:
+        return [last]
     if kind != "Basic":
         return [value, last]
     try:
@@ -54,7 +56,7 @@ def _forms(text: str) -> tuple[str, ...]:
     return text, quote(text, safe=""), quote(text), quote_plus(text), json.dumps(text)[1:-1]
 
 
-def auth_of(ctx: Context, url: str) -> Auth:
+def auth_of(ctx: Context, url: Url) -> Auth:
     """The credential of the step's link or `request` component, for `url`.
 
     A link's token goes to its provider's hosts alone, a component's key to those that it names: `EgressDenied` for any
@@ -86,10 +88,10 @@ def _hosts(entries: tuple[str, ...]) -> Hosts:
     return Hosts.of(*entries)
 
 
-def _cover(hosts: Hosts, url: str, what: str) -> None:
+def _cover(hosts: Hosts, url: Url, what: str) -> None:
     if not hosts.covers(url):
         raise errors.EgressDenied(
-            f"{Url.parse(url).authority} is not a host of {what}: its credential may not go there.",
+            f"{url.authority} is not a host of {what}: its credential may not go there.",
             path="input_mapping.url",
         )
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BeforeValidator, ConfigDict, SecretStr, field_validator, model_validator
 
-from flow8_core.egress import Hosts
+from flow8_core.egress.url import Url
 from flow8_modules import Fault, Field, Input, errors
 from flow8_modules.integrations.http.answer import Wanted
 from flow8_modules.integrations.http.body import BodyType, encode, pairs
@@ -150,7 +150,7 @@ class Call(Input):
     @classmethod
     def _can_be_called(cls, url: str) -> str:
         try:
-            Hosts.of_url(url)
+            Url.parse(url)
         except errors.EgressDenied as error:
             raise Fault(error.message) from None
         return url

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO, cast
 
 from flow8_core.egress import Hosts, Response
+from flow8_core.egress.url import Url
 from flow8_modules import Component, Context, Effect, Field, Link, OneOf, Output, Secret, errors, module
 from flow8_modules.integrations.http.answer import Given, decode, masked
 from flow8_modules.integrations.http.auth import Auth, auth_of, basic, hosts_of
@@ -42,10 +43,11 @@ def _effect(inputs: Call, component: Mapping[str, Any] | None) -> Effect:
         return Effect.READ
     if inputs.method in _SETS:
         return Effect.REPEATABLE
-    return Effect.KEYED if _honours_key(inputs.url, component) else Effect.ONCE
+    honoured = component is not None and _honours_key(Url.parse(inputs.url), component)
+    return Effect.KEYED if honoured else Effect.ONCE
 
 
-def _honours_key(url: str, component: Mapping[str, Any] | None) -> bool:
+def _honours_key(url: Url, component: Mapping[str, Any] | None) -> bool:
     return bool(component and component.get("honours_idempotency_key") is True and hosts_of(component).covers(url))
 
 
@@ -59,9 +61,10 @@ def http_request(inputs: Call, ctx: Context) -> Answer:
     """
     url = _with_query(inputs.url, pairs(inputs.query))
     try:
-        auth = _auth(inputs, ctx, url)
+        target = Url.parse(url)
+        auth = _auth(inputs, ctx, target)
         body, content_type = inputs.payload()
-        return _call(inputs, ctx, auth, url=url, body=body, headers=_headers(inputs, ctx, auth, url, content_type))
+        return _call(inputs, ctx, auth, url=url, body=body, headers=_headers(inputs, ctx, auth, target, content_type))
     except errors.EgressDenied as error:
         error.path = error.path or "input_mapping.url"
         raise
@@ -116,7 +119,7 @@ def _answer(answer: Response, auth: Auth, inputs: Call, *, size: int | None = No
     )
 
 
-def _auth(inputs: Call, ctx: Context, url: str) -> Auth:
+def _auth(inputs: Call, ctx: Context, url: Url) -> Auth:
     own = _own_credential(inputs)
     auth = auth_of(ctx, url)
     if own and auth.headers.keys() & {"Authorization"}:
@@ -128,7 +131,7 @@ def _auth(inputs: Call, ctx: Context, url: str) -> Auth:
         ctx.log.warning("a step carries a credential in its inputs; a request component is the place for it")
     if not own:
         return auth
-    return Auth(headers={**auth.headers, **own}, query=auth.query, hosts=auth.hosts or Hosts.of_url(url))
+    return Auth(headers={**auth.headers, **own}, query=auth.query, hosts=auth.hosts or Hosts.of(url.authority))
 
 
 def _own_credential(inputs: Call) -> dict[str, Secret]:
@@ -140,7 +143,7 @@ def _own_credential(inputs: Call) -> dict[str, Secret]:
     return {}
 
 
-def _headers(inputs: Call, ctx: Context, auth: Auth, url: str, content_type: str | None) -> dict[str, str]:
+def _headers(inputs: Call, ctx: Context, auth: Auth, url: Url, content_type: str | None) -> dict[str, str]:
     headers = dict(inputs.headers)
     brought = {name.lower() for name in auth.headers}
     if taken := [name for name in headers if name.lower() in brought]:
