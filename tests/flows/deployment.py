@@ -89,12 +89,17 @@ class Deployment:
     def connect(self, *services: str, **lifetimes: int) -> dict[str, str]:
         """Links by import, as if connected elsewhere: ids by service. `slack=61` gives a token 61 seconds to live."""
         lives = {service: {"expires_in": seconds} for service, seconds in lifetimes.items()}
-        lines = [self.lab.grant(service, scopes=SCOPES[service], **lives.get(service, {})) for service in services]
+        return self.take_in(
+            *(self.lab.grant(service, scopes=SCOPES[service], **lives.get(service, {})) for service in services)
+        )
+
+    def take_in(self, *grants: dict[str, Any]) -> dict[str, str]:
+        """Links by import of grants that the laboratory gave: ids by service."""
         platform = self.platform
         take = LinkImport(
             platform.store, platform.vault, platform.providers, company_id=self.company_id, user_id=self.user_id
         )
-        return {answer["service"]: answer["id"] for answer in take.run(json.dumps(line) for line in lines)}
+        return {answer["service"]: answer["id"] for answer in take.run(json.dumps(line) for line in grants)}
 
     def add_s3(self) -> str:
         """The laboratory's S3 as the company's default storage: the component's id."""
