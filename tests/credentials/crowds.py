@@ -23,7 +23,7 @@ from flow8_core.egress import Egress, EgressSettings
 from flow8_core.store import Store, open_store
 from tests.credentials.conftest import ENVIRON
 from tests.credentials.desk import Desk, SharedClock, providers_at
-from tests.credentials.holders import CONTEXT
+from tests.forkserver import CONTEXT
 
 Named = tuple[str, str]  # a link's company and id
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -23,9 +22,7 @@ from flow8_core.egress import Egress, EgressSettings
 from flow8_core.store import open_store
 from tests.credentials.conftest import ENVIRON
 from tests.credentials.desk import Desk, SharedClock, providers_at
-
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload([__name__, "flow8_core.store.sqlite", "requests_oauthlib"])
+from tests.forkserver import CONTEXT
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from flow8_core.store import Document, Store, open_store
 from tests.counterparts.receiver import SECRET, Receiver
 from tests.credentials.conftest import ENVIRON
 from tests.credentials.desk import Desk, SharedClock, providers_at
-from tests.credentials.holders import CONTEXT
+from tests.forkserver import CONTEXT
 
 
 @dataclass

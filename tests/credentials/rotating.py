@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -25,9 +24,7 @@ from flow8_core import crashpoints
 from flow8_core.secret import Secret
 from flow8_core.store import Insert, Store, open_store
 from tests.credentials.test_keyring import NEW, OLD, ring
-
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload([__name__, "flow8_core.store.sqlite", "flow8_core.store.mongo"])
+from tests.forkserver import CONTEXT
 
 API_KEY = "sk-live-0123456789abcdef0123456789abcdef"
 BEARER = {"hosts": ["api.example.com"], "auth": {"type": "bearer", "value": API_KEY}}

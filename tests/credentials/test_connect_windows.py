@@ -22,7 +22,7 @@ from flow8_core.store import open_store
 from tests.counterparts.token_server import Loopback, TokenServer
 from tests.credentials.conftest import ENVIRON
 from tests.credentials.desk import Desk, SharedClock, open_desk, providers_at
-from tests.credentials.holders import CONTEXT
+from tests.forkserver import CONTEXT
 from tests.processes import is_stopped, until
 
 POINTS = [name for name in crashpoints.registered() if name.startswith("connect.")]

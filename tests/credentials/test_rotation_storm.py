@@ -28,6 +28,7 @@ from tests.credentials.desk import Desk, open_desk, providers_at
 from tests.credentials.rotating import NEW_KID, OLD_KID, before, kids
 from tests.credentials.test_keyring import NEW, ring
 from tests.environment import rounds
+from tests.forkserver import CONTEXT
 from tests.processes import until
 
 PROCESSES = 4
@@ -87,8 +88,8 @@ def work(one: Work, outcome: Connection) -> None:
 
 def begin(one: Work) -> tuple[Any, Connection]:
     """A process at work, and the pipe on which its outcome comes."""
-    receiver, sender = rotating.CONTEXT.Pipe(duplex=False)
-    process = rotating.CONTEXT.Process(target=work, args=(one, sender))
+    receiver, sender = CONTEXT.Pipe(duplex=False)
+    process = CONTEXT.Process(target=work, args=(one, sender))
     process.start()
     sender.close()
     return process, receiver

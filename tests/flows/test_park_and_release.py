@@ -25,8 +25,8 @@ from flow8_runtime.broker import Broker
 from flow8_runtime.platform import Foundation, Platform
 from flow8_runtime.process import WorkerProcess
 from flow8_runtime.queues import DEFAULT_QUEUE, DRAIN_QUEUE, bell_channel
-from tests.credentials.holders import CONTEXT
 from tests.flows.deployment import SCOPES, Deployment, deploy
+from tests.forkserver import CONTEXT
 from tests.processes import until
 
 RARELY = {"sweep_s": 60.0, "beat_s": 0.5}

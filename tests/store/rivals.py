@@ -5,7 +5,6 @@ They are forked from a clean server process and not from the test's own, which m
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import warnings
 from collections.abc import Callable
@@ -19,9 +18,7 @@ from typing import Any
 from bson.objectid import ObjectId
 
 from flow8_core.store import DuplicateKey, Insert, Store, Update, open_store
-
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload([__name__, "flow8_core.store.sqlite", "flow8_core.store.mongo"])
+from tests.forkserver import CONTEXT
 
 Work = Callable[[Store, str], Any]
 TOGETHER_WITHIN_S = 30
