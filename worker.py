@@ -6,7 +6,6 @@ What must exist before the fork is laid here once (settings, keys, the stop flag
 # ruff: noqa: E402  # the keys are derived on another core while Celery is imported
 from __future__ import annotations
 
-import gc
 import os
 from typing import Any
 
@@ -23,10 +22,9 @@ from flow8_runtime import app as names
 from flow8_runtime import tasks
 from flow8_runtime.app import make_app
 from flow8_runtime.broker import find_or_start
-from flow8_runtime.process import WorkerProcess, start_or_end
+from flow8_runtime.process import WorkerProcess, look_after, start_or_end
 from flow8_runtime.queues import DRAIN, step_queue
-from flow8_runtime.wakeup import Wakeup
-from flow8_runtime.watchdog import Pulse, Watchdog
+from flow8_runtime.watchdog import Pulse
 
 foundation = laid().verified()
 broker = find_or_start(foundation.settings)
@@ -50,13 +48,9 @@ def start(**_: Any) -> None:
 
 
 @signals.worker_ready.connect
-def first_sweep(**_: Any) -> None:
-    """A starting worker rings without looking at the flag: a killed one may have left it up with nobody to hear."""
-    gc.enable()
-    Watchdog(_pulse, after_s=foundation.settings.worker.hangs_after_s).start()
-    with broker.flags() as flags:
-        for queue in queues:
-            Wakeup(flags).ring_anyway(queue)
+def ready(**_: Any) -> None:
+    """In the parent, once its children have started."""
+    look_after(foundation, broker, queues=queues, pulse=_pulse)
 
 
 @signals.worker_shutting_down.connect

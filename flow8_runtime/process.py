@@ -35,7 +35,7 @@ from flow8_runtime.queues import DEFAULT_QUEUE
 from flow8_runtime.runner import Runner
 from flow8_runtime.sweep import Sweep, SweepReport
 from flow8_runtime.wakeup import Wakeup
-from flow8_runtime.watchdog import Pulse
+from flow8_runtime.watchdog import Pulse, Watchdog
 
 log = logging.getLogger("flow8.worker")
 
@@ -279,3 +279,13 @@ def start_or_end(
         log.exception("a pool process cannot start; another one tries in a second")
         time.sleep(1)
         os._exit(1)
+
+
+def look_after(foundation: Foundation, broker: Broker, *, queues: Collection[str], pulse: Pulse) -> None:
+    """In the parent process: watch over its children, and ring without looking at the flags, for a killed worker may
+    have left them up with nobody to hear."""
+    gc.enable()
+    Watchdog(pulse, after_s=foundation.settings.worker.hangs_after_s).start()
+    with broker.flags() as flags:
+        for queue in queues:
+            Wakeup(flags).ring_anyway(queue)
