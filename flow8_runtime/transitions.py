@@ -119,8 +119,7 @@ def lease_end(play: Play, flow: Flow, name: str, *, now: datetime, dead: bool = 
     if gives_up:
         end(state, "outcome_unknown", now, error=_error(OutcomeUnknown, UNHEARD, name))
     elif is_cancelled(play, name):
-        why = CANCELLED if "cancelled_at" in play else STEP_CANCELLED
-        end(state, "cancelled", now, error=_error(Cancelled, why, name))
+        end(state, "cancelled", now, error=_cancelled(play, name))
     elif lost >= LOST_LIMIT:
         end(state, "dead_letter", now, error=_error(DeadLetter, LOST, name))
     else:
@@ -140,16 +139,19 @@ def renew(play: Play, flow: Flow, name: str, n: int, *, until: datetime) -> Play
 
 def give_back(play: Play, flow: Flow, name: str, n: int, *, now: datetime, uncalled: bool = False) -> Play:
     """Return a claim that will not be used. `uncalled`: even where it is marked, for its holder knows that the mark was
-    followed by no call; but a mark that a cancellation has named stays until its end is told."""
+    followed by no call; where a cancellation has named that mark, the step is cancelled now."""
     step = play["steps"][name]
     status = step["status"]
-    marked = status == "calling" and uncalled and not is_cancelled(play, name)
+    marked = status == "calling" and uncalled
     if not (status == "claimed" or marked) or step["n"] != n:
         raise Stale
     new, state = _change(play, name)
     drop(state, "owner", "until", "effect")
     if marked:
         state["open"] = [other for other in state["open"] if other != n]
+    if is_cancelled(play, name):
+        end(state, "cancelled", now, error=_cancelled(play, name))
+        return gone_on(new, flow, name, now)
     state.update(status="queued", due_at=inherited(play, now))
     return headed(new, flow)
 
@@ -321,6 +323,10 @@ def _change(play: Play, name: str) -> tuple[Play, StepState]:
     """Copies of the play, of its table of steps, and of one step: what a transition may write to."""
     state = dict(play["steps"][name])
     return {**play, "steps": {**play["steps"], name: state}}, state
+
+
+def _cancelled(play: Play, name: str) -> dict[str, Any]:
+    return _error(Cancelled, CANCELLED if "cancelled_at" in play else STEP_CANCELLED, name)
 
 
 def _error(kind: type[Cancelled | DeadLetter | OutcomeUnknown], message: str, step: str) -> dict[str, Any]:

@@ -400,13 +400,15 @@ def test_a_mark_that_its_holder_knows_to_be_followed_by_no_call_is_taken_back_wi
     assert transitions.open_calls(machine.play) == []
 
 
-def test_a_mark_that_a_cancellation_has_named_is_not_taken_back() -> None:
+def test_a_mark_that_a_cancellation_has_named_is_taken_back_as_cancelled_and_not_queued_again() -> None:
     machine = Machine(sequence("a"))
     n = machine.begin("a")
-    machine.cancel()
+    assert machine.cancel() == [("a", n)]
 
-    with pytest.raises(Stale):
-        transitions.give_back(machine.play, machine.flow, "a", n, now=machine.now, uncalled=True)
+    machine.play = transitions.give_back(machine.play, machine.flow, "a", n, now=machine.now, uncalled=True)
+
+    assert (machine.status("a"), machine.play["status"]) == ("cancelled", "FAIL")
+    assert transitions.open_calls(machine.play) == []
 
 
 # ---- Parking
@@ -764,10 +766,12 @@ def test_what_is_over_is_not_cancelled_and_nothing_is_cancelled_twice() -> None:
             machine.cancel_step(name)
 
 
-def test_a_mark_that_the_cancel_of_its_step_has_named_is_not_given_back() -> None:
-    machine = Machine(sequence("a"))
+def test_a_mark_that_the_cancel_of_its_step_has_named_is_given_back_as_cancelled() -> None:
+    machine = Machine(sequence("a", "b", on_error="continue"))
     n = machine.begin("a", effect=Effect.KEYED)
     machine.cancel_step("a")
 
-    with pytest.raises(Stale):
-        transitions.give_back(machine.play, machine.flow, "a", n, now=machine.now, uncalled=True)
+    machine.play = transitions.give_back(machine.play, machine.flow, "a", n, now=machine.now, uncalled=True)
+
+    assert machine.statuses == {"a": "cancelled", "b": "queued"}
+    assert transitions.open_calls(machine.play) == []
