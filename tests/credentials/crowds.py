@@ -67,7 +67,7 @@ class Crowd:
         self._members = []
         for _ in range(count):
             ours, theirs = CONTEXT.Pipe()
-            process = CONTEXT.Process(target=_member, args=(place, theirs))
+            process = CONTEXT.Process(target=_member, args=(place, theirs), daemon=True)
             process.start()
             theirs.close()
             self._members.append((process, ours))
@@ -125,8 +125,8 @@ def _often(store: Store, vault: Vault, refresher: Refresher, order: Often) -> Co
     chance, outcomes = random.Random(order.seed), Counter[str]()
     while outcomes["fresh"] < order.count:
         company, link_id = chance.choice(order.links)
-        link = Links(store, vault, ObjectId(company)).get(link_id)
         try:
+            link = Links(store, vault, ObjectId(company)).get(link_id)
             refresher.refresh(link, deadline=Deadline.after(20.0, SystemClock()))
         except errors.Flow8Error as error:
             outcomes[error.code] += 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ from credentials.retirement import Retirement
 from credentials.rotation import Rotation
 from credentials.vault import Place, Vault
 from flow8_core import crashpoints
+from flow8_core.errors import StoreUnavailable
 from flow8_core.secret import Secret
 from flow8_core.store import Insert, Store, open_store
 from tests.credentials.test_keyring import NEW, OLD, ring
@@ -39,6 +42,8 @@ def after() -> Keyring:
     """The ring of every process once it does."""
     return ring(NEW, previous=OLD)
 
+
+AWAY = os.EX_TEMPFAIL  # how a process ends whose store did not answer
 
 # derived when this is imported: by the fork server, once for all the processes that it starts
 OLD_KID, NEW_KID = before().primary.kid, after().primary.kid
@@ -172,10 +177,13 @@ def rotator(url: str, crash_at: str, *, steps: Iterable[str] = ("rotate", "retir
 
 def _turn(url: str, crash_at: str, steps: tuple[str, ...]) -> None:
     keyring = after()
-    with closing(open_store(url)) as store:
-        crashpoints.arm(crash_at)
-        for step in steps:
-            {"rotate": rotate, "retire": retire}[step](store, keyring)
+    try:
+        with closing(open_store(url)) as store:
+            crashpoints.arm(crash_at)
+            for step in steps:
+                {"rotate": rotate, "retire": retire}[step](store, keyring)
+    except StoreUnavailable:
+        sys.exit(AWAY)
 
 
 def events(store: Store, company_id: ObjectId) -> list[tuple[str, str]]:

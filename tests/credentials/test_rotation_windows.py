@@ -5,18 +5,31 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from credentials import key_census, key_rows, retirement, rotation
 from credentials.vault import Vault
 from flow8_core import crashpoints
+from flow8_core.errors import StoreUnavailable
 from flow8_core.store import Store, open_store
 from tests.credentials import rotating
-from tests.credentials.rotating import NEW_KID, OLD_KID, after, before, furnish, insert_links, kids, rotator, wrong
+from tests.credentials.rotating import (
+    AWAY,
+    NEW_KID,
+    OLD_KID,
+    after,
+    before,
+    furnish,
+    insert_links,
+    kids,
+    rotator,
+    wrong,
+)
 from tests.credentials.test_keyring import NEW, ring
 from tests.environment import rounds
 from tests.processes import is_stopped, until
@@ -140,15 +153,27 @@ def test_of_a_rotation_whose_process_is_killed_at_each_record_none_is_unreadable
     contents = furnish(shared, before(), link_count=0, component_count=0)
     insert_links(shared, Vault(before()), contents, count)
 
-    for number in range(count):
-        process = rotator(url, f"{(rotation.OPENED, rotation.RESEALED)[number % 2]}:2:kill", steps=["rotate"])
-        process.join(60)
+    kills = 0
+    while True:
+        process = rotator(url, f"{(rotation.OPENED, rotation.RESEALED)[kills % 2]}:2:kill", steps=["rotate"])
+        process.join(300)
         if process.exitcode == 0:
             break
+        if process.exitcode == AWAY:  # on a machine that is too busy to answer
+            continue
         assert process.exitcode == -signal.SIGKILL
-        census = key_census.take(shared, Vault(after()))
-        assert wrong(shared, after(), contents) == []
-        assert set(census) <= {OLD_KID, NEW_KID}
+        kills += 1
+        assert patiently(lambda: wrong(shared, after(), contents)) == []
+        assert set(patiently(lambda: key_census.take(shared, Vault(after())))) <= {OLD_KID, NEW_KID}
 
-    assert number >= count * 2 // 3 - 1
+    assert kills >= count * 2 // 3 - 1
+    print(f"killed {kills} times on the way through {count} records: none is unreadable")  # noqa: T201
     finish(shared, contents)
+
+
+def patiently(look: Callable[[], Any]) -> Any:
+    """What it finds, once the store answers."""
+    for _ in range(30):  # each waits for it a while
+        with suppress(StoreUnavailable):
+            return look()
+    return look()
