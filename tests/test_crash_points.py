@@ -13,6 +13,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROOMS = ("flow8_core", "credentials", "flow8_modules", "flow8_runtime", "flow8_api", "flow8_cli")
 
+BOTH = (
+    "test_a_reconnect_that_is_broken_off_leaves_a_link_that_lives",
+    "test_a_key_that_changes_while_refreshes_are_in_doubt_costs_no_link",
+)
 VISITED_BY = {
     "kill": (
         "tests.flows.test_kills:test_so_it_is_where_a_pool_process_dies_alone",
@@ -45,6 +49,29 @@ VISITED_BY = {
 }
 
 
+# What the crash points of links are visited under: how servers treat a refresh token that was used. The names say in
+# which parameter a test has it.
+POLICIES = {"reusable", "grace", "single_use"}
+UNDER_POLICIES = {
+    "kill": (
+        "tests.credentials.test_refresh_windows:test_a_process_killed_at_a_point_leaves_what_the_next_can_go_on_with",
+        "tests.credentials.test_post_windows:test_unlinking_that_is_killed_at_a_point_ends_at_the_vendor",
+        *("tests.credentials.test_policy_windows:" + test for test in BOTH),
+    ),
+    "stop": (
+        "tests.credentials.test_refresh_windows:test_a_process_stopped_at_a_point_and_resumed_after_its_lease_does_no_harm",
+        "tests.credentials.test_post_windows:test_unlinking_that_is_stopped_at_a_point_ends_at_the_vendor_whoever_goes_on_first",
+        *("tests.credentials.test_policy_windows:" + test for test in BOTH),
+    ),
+    "raise": (
+        "tests.credentials.test_refresh_windows:test_a_refresh_broken_off_at_any_point_is_made_good_where_that_is_possible",
+        "tests.credentials.test_post_windows:test_unlinking_that_fails_at_a_point_can_be_done_again",
+        *("tests.credentials.test_policy_windows:" + test for test in BOTH),
+    ),
+}
+OF_LINKS = ("connect.", "refresh.", "unlink.", "outbox.", "revocation.", "rotation.", "retire.")
+
+
 def registered() -> set[str]:
     """The points that the source registers."""
     found: set[str] = set()
@@ -66,6 +93,29 @@ def points_of(test: str) -> Iterator[str]:
             for value in mark.args[1]:
                 value = value.values[0] if hasattr(value, "values") else value
                 yield getattr(value, "point", value)
+
+
+def values_of(test: str, parameter: str) -> set[str]:
+    """The values of one of a test's parameters; of a `window` its policy."""
+    module, _, name = test.partition(":")
+    found: set[str] = set()
+    for mark in getattr(getattr(importlib.import_module(module), name), "pytestmark", ()):
+        if mark.name == "parametrize" and mark.args[0] == parameter:
+            for value in mark.args[1]:
+                value = value.values[0] if hasattr(value, "values") else value
+                found.add(getattr(value, "replay", value))
+    return found
+
+
+@pytest.mark.parametrize("action", UNDER_POLICIES)
+def test_every_crash_point_of_a_links_life_is_visited_under_every_policy(action: str) -> None:
+    visited = set()
+    for test in UNDER_POLICIES[action]:
+        assert (values_of(test, "replay") or values_of(test, "window")) == POLICIES, test
+        assert values_of(test, "action") in (set(), set(VISITED_BY)), test
+        visited |= set(points_of(test))
+
+    assert visited == {point for point in registered() if point.startswith(OF_LINKS)}
 
 
 @pytest.mark.parametrize("action", VISITED_BY)

@@ -19,6 +19,7 @@ from tests.counterparts.receiver import Receiver
 from tests.counterparts.token_server import Loopback, TokenServer
 from tests.credentials.desk import Desk, SharedClock, open_desk
 from tests.credentials.post import Post, Round, post_of, send
+from tests.credentials.test_refresh_windows import described
 from tests.processes import is_stopped, until
 
 UNLINKING = [
@@ -30,9 +31,20 @@ LONG_S = 2 * (revocation.HOLD_S + outbox.LEASE_S)
 DAY_S = revocation.HOLD_MOST_S
 
 
+POLICIES = ["single_use", *(pytest.param(name, marks=pytest.mark.proof) for name in ("reusable", "grace"))]
+under_each_policy = pytest.mark.parametrize("replay", POLICIES, indirect=True)
+
+
 @pytest.fixture
-def desk(tmp_path: Path, vault: Vault, token_server: TokenServer, token_egress: Egress) -> Iterator[Desk]:
-    with open_desk(tmp_path, vault, token_server, token_egress, shared_clock=True) as desk:
+def replay(request: pytest.FixtureRequest) -> str:
+    """How the server treats a refresh token that was used."""
+    return getattr(request, "param", "single_use")
+
+
+@pytest.fixture
+def desk(tmp_path: Path, vault: Vault, token_server: TokenServer, token_egress: Egress, replay: str) -> Iterator[Desk]:
+    token_server.policy = replay  # type: ignore[assignment]
+    with open_desk(tmp_path, vault, token_server, token_egress, shared_clock=True, **described(replay)) as desk:
         yield desk
 
 
@@ -98,6 +110,7 @@ def the_vendor_has_it(desk: Desk, link: Link, token: str) -> bool:
     return done and given == {token}
 
 
+@under_each_policy
 @pytest.mark.parametrize("point", UNLINKING)
 def test_unlinking_that_is_killed_at_a_point_ends_at_the_vendor(
     desk: Desk, vendors: Post, tmp_path: Path, loopback_tls: Loopback, point: str
@@ -120,6 +133,7 @@ def test_unlinking_that_is_killed_at_a_point_ends_at_the_vendor(
     assert the_vendor_has_it(desk, link, token)
 
 
+@under_each_policy
 @pytest.mark.parametrize("point", UNLINKING)
 def test_unlinking_that_is_stopped_at_a_point_ends_at_the_vendor_whoever_goes_on_first(
     desk: Desk, vendors: Post, tmp_path: Path, loopback_tls: Loopback, point: str
@@ -141,6 +155,7 @@ def test_unlinking_that_is_stopped_at_a_point_ends_at_the_vendor_whoever_goes_on
     assert the_vendor_has_it(desk, link, token)
 
 
+@under_each_policy
 @pytest.mark.parametrize("point", UNLINKING)
 def test_unlinking_that_fails_at_a_point_can_be_done_again(desk: Desk, vendors: Post, point: str) -> None:
     link = link_for(desk, point)
