@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.environment import rounds
+
 ROOT = Path(__file__).parents[1]
 ROOMS = ("flow8_core", "credentials", "flow8_modules", "flow8_runtime", "flow8_api", "flow8_cli")
 
@@ -51,7 +53,7 @@ VISITED_BY = {
 
 # What the crash points of links are visited under: how servers treat a refresh token that was used. The names say in
 # which parameter a test has it.
-POLICIES = {"reusable", "grace", "single_use"}
+POLICIES = {"single_use", *("reusable", "grace")[: rounds(2, short=0)]}
 UNDER_POLICIES = {
     "kill": (
         "tests.credentials.test_refresh_windows:test_a_process_killed_at_a_point_leaves_what_the_next_can_go_on_with",
@@ -111,7 +113,7 @@ def values_of(test: str, parameter: str) -> set[str]:
 def test_every_crash_point_of_a_links_life_is_visited_under_every_policy(action: str) -> None:
     visited = set()
     for test in UNDER_POLICIES[action]:
-        assert (values_of(test, "replay") or values_of(test, "window")) == POLICIES, test
+        assert (values_of(test, "replay") or values_of(test, "window")) >= POLICIES, test
         assert values_of(test, "action") in (set(), set(VISITED_BY)), test
         visited |= set(points_of(test))
 

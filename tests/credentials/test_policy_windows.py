@@ -24,9 +24,11 @@ from tests.credentials.rotating import OLD_KID, after, before, kids
 from tests.credentials.test_connect_windows import arrival
 from tests.credentials.test_keyring import NEW, ring
 from tests.credentials.test_refresh_windows import LONG_AFTER_S, broken_off, described, lost
+from tests.environment import rounds
 from tests.processes import is_stopped, until
 
-POLICIES = ["single_use", *(pytest.param(name, marks=pytest.mark.proof) for name in ("reusable", "grace"))]
+OTHERS = ("reusable", "grace")[: rounds(2, short=0)]
+POLICIES = ["single_use", *(pytest.param(name, marks=pytest.mark.proof) for name in OTHERS)]
 ACTIONS = ["raise", *(pytest.param(name, marks=pytest.mark.proof) for name in ("kill", "stop"))]
 CONNECTING = [connect.CONSUMED, connect.ANSWERED, connect.EXCHANGED, connect.STORED]
 ROTATING = [rotation.HANDED_OVER, rotation.OPENED, rotation.RESEALED, rotation.SIGNED]

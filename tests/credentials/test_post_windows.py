@@ -20,6 +20,7 @@ from tests.counterparts.token_server import Loopback, TokenServer
 from tests.credentials.desk import Desk, SharedClock, open_desk
 from tests.credentials.post import Post, Round, post_of, send
 from tests.credentials.test_refresh_windows import described
+from tests.environment import rounds
 from tests.processes import is_stopped, until
 
 UNLINKING = [
@@ -31,7 +32,8 @@ LONG_S = 2 * (revocation.HOLD_S + outbox.LEASE_S)
 DAY_S = revocation.HOLD_MOST_S
 
 
-POLICIES = ["single_use", *(pytest.param(name, marks=pytest.mark.proof) for name in ("reusable", "grace"))]
+OTHERS = ("reusable", "grace")[: rounds(2, short=0)]
+POLICIES = ["single_use", *(pytest.param(name, marks=pytest.mark.proof) for name in OTHERS)]
 under_each_policy = pytest.mark.parametrize("replay", POLICIES, indirect=True)
 
 
