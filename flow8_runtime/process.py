@@ -77,6 +77,8 @@ class WorkerProcess:
         self.owner = Owner(self.settings.home)
         self._engine: Engine | None = None
         self._making = threading.Lock()
+        self._made = threading.Event()
+        self._swept = False
         self._over = threading.Event()
         worker = self.settings.worker
         # threads of their own, for a long sweep must not make this process count as dead, nor a slow receiver delay it
@@ -95,6 +97,7 @@ class WorkerProcess:
                 _ = self.platform.keyring
                 self._beat()
                 self._engine = self._make_engine()
+                self._made.set()
             return self._engine
 
     def drain(self, queue: str = DEFAULT_QUEUE) -> None:
@@ -144,6 +147,7 @@ class WorkerProcess:
     def close(self) -> None:
         """Stop the upkeep and leave; nothing is in flight here any more."""
         self._over.set()
+        self._made.set()  # whoever waits for it is to end
         if self._engine is not None:
             self._engine.close()
         for thread in self._upkeep:
@@ -228,9 +232,15 @@ class WorkerProcess:
             send_out(self.platform)
 
     def _sweep_in_turn(self) -> None:
-        """Sweep where no process of the deployment has done so within the pause."""
+        """Sweep where no process of the deployment has done so within the pause; at its start in any case, for this
+        process may be there in place of one that was killed."""
+        self._made.wait(self.settings.worker.sweep_s)
         if self._engine is None:
             return  # the store has not answered yet
+        if not self._swept:
+            self._swept = True
+            self.sweep()
+            return
         store = self.platform.store
         now = store.now()
         turn = store.update(

@@ -72,6 +72,27 @@ def test_what_a_killed_worker_had_in_flight_is_done_by_another_within_seconds(un
     assert time.monotonic() - killed_at < WITHIN_S
 
 
+def test_a_worker_that_starts_takes_back_at_once_what_a_killed_one_left(
+    tmp_path: Path, lab: Lab, redis_url: str
+) -> None:
+    deployment = deploy(
+        tmp_path, lab, store=f"sqlite:///{tmp_path / 'flow8.db'}", broker=redis_url, worker={"sweep_s": 60}
+    )
+    try:
+        lab.fault("web", "delay", answer_delay_ms=60_000)
+        doomed = deployment.start_worker()
+        play_id = deployment.submit(flow(get(deployment)))
+        until(lambda: lab.requests("web")["count"] == 1, "a call in flight")
+
+        doomed.kill()
+        deployment.start_worker()
+        play = deployment.wait(play_id)  # half as long as a sweep's pause
+
+        assert (play["status"], play["steps"][0]["attempts"]) == ("DONE", 2)
+    finally:
+        deployment.close()
+
+
 @pytest.mark.proof
 def test_a_pool_process_that_dies_alone_costs_its_step_an_attempt_and_the_worker_nothing(embedded: Deployment) -> None:
     embedded.lab.fault("web", "delay", answer_delay_ms=60_000)
