@@ -235,7 +235,7 @@ def house(
     """On SQLite; as a proof on MongoDB's protocol, and for longer."""
     folder, waves, store = tmp_path_factory.mktemp("threads"), 1, ""
     if request.param == "mongo":
-        waves, server = rounds(8, short=1), request.getfixturevalue("mongo_server")
+        waves, server = rounds(3, short=1), request.getfixturevalue("mongo_server")
         store = f"{server}/flow8_test_{ObjectId()}"
     deployment = deploy(
         folder, lab_process, store=store or f"sqlite:///{folder / 'flow8.db'}", broker=standing_redis
@@ -253,7 +253,7 @@ def test_64_threads_at_once_come_to_what_one_does(
     house: House, lab: Lab, caplog: pytest.LogCaptureFixture, ref: str
 ) -> None:
     alone = house.run(ref, threads=1)
-    secrets = set(lab.secrets())
+    secrets, connections = set(lab.secrets()), lab.requests(CASES[ref].service)["connections"]
     caplog.clear()
 
     outputs, effects = house.run(ref, threads=THREADS)
@@ -267,7 +267,8 @@ def test_64_threads_at_once_come_to_what_one_does(
     assert found(secrets | set(lab.secrets()), {"the log": b"\n".join(lines), "the ledger": house.written()}) == []
     told = {about(record) for record in caplog.records if record.name == "flow8.step"}
     assert told == {(f"{play_id}:do", LONG + n) for play_id, (_, _, n) in house.plays.items() if ref in TALKATIVE}
-    assert lab.requests(CASES[ref].service)["connections"] <= 2 * THREADS  # one of ours for each thread, and the pool's
+    # what one thread opens, for a vendor may keep none alive, and the pool's
+    assert lab.requests(CASES[ref].service)["connections"] <= connections + 2 * THREADS
 
 
 def about(record: logging.LogRecord) -> tuple[str, int]:
