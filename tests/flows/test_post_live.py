@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from credentials import applications
 from credentials.unlink import Unlinked
 from flow8_lab.client import Lab
 from tests.counterparts.receiver import SECRET, Receiver
@@ -71,6 +73,24 @@ def test_a_worker_tells_of_a_dead_link_and_of_its_recovery_and_revokes_what_is_u
     assert play["steps"][0]["error"]["code"] == "access_denied"
     assert play["steps"][0]["attempts"] == 1
     assert SECRET not in told.workers[0].log.read_text()
+
+
+@pytest.mark.proof
+def test_a_worker_tells_the_operator_of_an_application_that_is_refused_and_of_its_recovery(
+    told: Deployment, receiver: Receiver, lab: Lab
+) -> None:
+    told.connect("slack", slack=30)
+    lab.configure("slack", app="secret_expired")
+    told.start_worker()
+    until(lambda: receiver.types == ["app.blocked"], "the alert")
+
+    lab.configure("slack", app="good")
+    store = told.platform.store
+    store.update(applications.COLLECTION, {"service": "slack"}, {"$set": {"trial_at": store.now() - timedelta(1)}})
+    until(lambda: len(receiver.received) == 2, "the recovery")
+
+    assert receiver.types == ["app.blocked", "app.recovered"]
+    assert receiver.refused == []
 
 
 def test_a_receiver_that_hangs_delays_no_step(told: Deployment, receiver: Receiver) -> None:
