@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -123,12 +124,10 @@ class Worker:
             self._mark(held)
 
     def give_back(self, held: Held) -> None:
-        """Return a claim that has not been called."""
-        try:
-            self.ledger.give_back([held.claim])
-        except StoreUnavailable:
-            return
+        """Return a claim that has not been called, nor will be, whether the ledger has heard of it or not."""
         self._drop(held)
+        with suppress(StoreUnavailable):
+            self.ledger.give_back([held.claim])
 
     def beat(self) -> None:
         """Renew what is in hand."""
@@ -137,7 +136,12 @@ class Worker:
     def _mark(self, held: Held) -> None:
         until, effect = self.ledger.now() + LEASE, effect_of(held.claim.step)
         self._witness.marked.add(held.claim.attempt_key)
-        claim = self.ledger.calling(held.claim, effect=effect, until=until, credential=None)
+        try:
+            claim = self.ledger.calling(held.claim, effect=effect, until=until, credential=None)
+        except StoreUnavailable:  # whether it is marked or not, it is not called
+            held.outcome = outcome(held.claim, "parked", due_at=held.claim.play["created_at"])
+            self._witness.answered(held.claim, "parked", happened=False)
+            return
         if claim is None:
             self._drop(held)
         else:

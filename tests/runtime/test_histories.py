@@ -7,7 +7,8 @@ are lost and batches break off; people cancel, reconnect links and push steps. T
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from bson import ObjectId
@@ -68,9 +69,11 @@ class Histories(RuleBasedStateMachine):
         self.dead: set[str] = set()
         self.works_with: set[str] = set()  # links that can be used
         self.orphans = 0
+        self.wakes_for = 0
 
-    @initialize(flows=st.lists(st.sampled_from(FLOWS), min_size=1, max_size=2))
-    def begins(self, flows: list[Flow]) -> None:
+    @initialize(flows=st.lists(st.sampled_from(FLOWS), min_size=1, max_size=2), wakes_for=st.integers(0, 4))
+    def begins(self, flows: list[Flow], wakes_for: int) -> None:
+        self.wakes_for = wakes_for
         for flow, company in zip(flows, COMPANIES, strict=False):
             self.submit(flow, company)
 
@@ -82,15 +85,18 @@ class Histories(RuleBasedStateMachine):
             self.people.submit(flow, {}, company_id=company, user_id=USER, play_id=play_id)
         self.witness.flows[play_id] = flow
 
-    @rule(who=PICKS, which=PICKS, came_to=CAME_TO, times=st.integers(1, 5), prepared=st.booleans())
-    def works(self, who: int, which: int, came_to: str, times: int, *, prepared: bool) -> None:
+    @rule(who=PICKS, which=PICKS, came_to=CAME_TO, times=st.integers(1, 5), prepared=st.booleans(), mishap=MISHAPS)
+    def works(self, who: int, which: int, came_to: str, times: int, *, prepared: bool, mishap: str) -> None:
         """A worker takes something, if it has nothing, and goes on with it: to before its call, to after it, or on."""
         worker = self.workers[who % 2]
         if not worker.held:
             worker.claim(1, prepared=prepared)
         held = worker.held[which % len(worker.held)] if worker.held else None
-        for _ in range(times):
+        for _ in range(times - 1):
             if held in worker.held:
+                worker.go_on(held, came_to)
+        if held in worker.held:
+            with self.suffering(worker, mishap):
                 worker.go_on(held, came_to)
 
     works_on = works_much = works  # as likely as three others
@@ -106,12 +112,8 @@ class Histories(RuleBasedStateMachine):
             "lands and stops": lambda: worker.land(0, prepared=prepared, take_next=False),
             "gives back": lambda: worker.give_back(fresh[most % len(fresh)]) if fresh else None,
         }
-        self.store.lose_answers = int(mishap == "answer lost")
-        self.store.cut_after = 1 if mishap in ("cut off", "dies at the write") else None
-        at_once(self.store, acts[what], self.rival(rival, who + 1))
-        self.store.lose_answers, self.store.cut_after = 0, None
-        if mishap == "dies at the write":
-            self.dead.add(worker.kill())
+        with self.suffering(worker, mishap):
+            at_once(self.store, acts[what], self.rival(rival, who + 1))
 
     @rule(what=FATES, who=PICKS)
     def suffers(self, what: str, who: int) -> None:
@@ -162,12 +164,26 @@ class Histories(RuleBasedStateMachine):
                 left = self.store.find(collection, {}, fields=("_id",))
                 self.store.batch([Delete(collection, {"_id": each["_id"]}) for each in left])
 
+    @contextmanager
+    def suffering(self, worker: Worker, mishap: str) -> Iterator[None]:
+        """What may become of a write."""
+        self.store.lose_answers = int(mishap == "answer lost")
+        self.store.cut_after = 1 if mishap in ("cut off", "dies at the write") else None
+        yield
+        self.store.lose_answers, self.store.cut_after = 0, None
+        if mishap == "dies at the write":
+            self.dead.add(worker.kill())
+
     def end_all(self) -> None:
-        """One worker drains, as often as it takes."""
-        for _ in range(40):
+        """One worker drains, as often as it takes; the other one wakes up for a moment while it does."""
+        self.clock.advance(LEASE.total_seconds() + GRACE.total_seconds())
+        for turn in range(40):
             self.works_with.update(LINKS)
             self.sweep(0)
-            self.workers[1].claim(SLOTS, prepared=True)
+            self.workers[1].claim(SLOTS, prepared=turn % 2 == 0)
+            for held in list(self.workers[0].held) * self.wakes_for:
+                if held in self.workers[0].held:
+                    self.workers[0].go_on(held, "done")
             self.finish(self.workers[1])
             self.witness.look()
             if self.witness.over:
@@ -261,7 +277,7 @@ def run(store: Store, *, histories: int, length: int) -> None:
 
 
 def test_no_history_breaks_a_promise(store: Store, store_url: str) -> None:
-    run(store, histories=100 if store_url.startswith("sqlite") else 12, length=30)
+    run(store, histories=80 if store_url.startswith("sqlite") else 12, length=30)
 
 
 @pytest.mark.proof
