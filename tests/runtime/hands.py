@@ -145,6 +145,7 @@ class Worker:
         if claim is None:
             self._drop(held)
         else:
+            self._witness.marks(claim)
             held.claim, held.marked = claim, True
 
     def _over(self, held: Held, came_to: str, *, happened: bool) -> None:

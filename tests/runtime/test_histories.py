@@ -69,11 +69,11 @@ class Histories(RuleBasedStateMachine):
         self.dead: set[str] = set()
         self.works_with: set[str] = set()  # links that can be used
         self.orphans = 0
-        self.wakes_for = 0
+        self.stalls_at = self.wakes_for = 0
 
-    @initialize(flows=st.lists(st.sampled_from(FLOWS), min_size=1, max_size=2), wakes_for=st.integers(0, 4))
-    def begins(self, flows: list[Flow], wakes_for: int) -> None:
-        self.wakes_for = wakes_for
+    @initialize(flows=st.lists(st.sampled_from(FLOWS), min_size=1, max_size=2), stalls_at=PICKS, wakes_for=PICKS)
+    def begins(self, flows: list[Flow], stalls_at: int, wakes_for: int) -> None:
+        self.stalls_at, self.wakes_for = stalls_at, wakes_for
         for flow, company in zip(flows, COMPANIES, strict=False):
             self.submit(flow, company)
 
@@ -175,21 +175,28 @@ class Histories(RuleBasedStateMachine):
             self.dead.add(worker.kill())
 
     def end_all(self) -> None:
-        """One worker drains, as often as it takes; the other one wakes up for a moment while it does."""
+        """One worker takes something and stands still; the other one drains, as often as it takes, and meanwhile the
+        first one wakes up for a moment."""
+        self.workers[0].claim(SLOTS, prepared=self.stalls_at % 2 == 0)
+        self.go_on(self.workers[0], self.stalls_at // 2)
         self.clock.advance(LEASE.total_seconds() + GRACE.total_seconds())
         for turn in range(40):
             self.works_with.update(LINKS)
             self.sweep(0)
             self.workers[1].claim(SLOTS, prepared=turn % 2 == 0)
-            for held in list(self.workers[0].held) * self.wakes_for:
-                if held in self.workers[0].held:
-                    self.workers[0].go_on(held, "done")
+            self.go_on(self.workers[0], self.wakes_for // 2)
             self.finish(self.workers[1])
             self.witness.look()
             if self.witness.over:
                 return
             self.clock.advance(300)
         raise AssertionError(f"lost: {[self.store.get(PLAYS, play_id) for play_id in self.witness.flows]}")
+
+    def go_on(self, worker: Worker, times: int) -> None:
+        """Go on with all that a worker has in hand, so many times."""
+        for held in list(worker.held) * times:
+            if held in worker.held:
+                worker.go_on(held, "done")
 
     def finish(self, worker: Worker) -> None:
         """Do all that a worker has in hand, and what follows from it."""

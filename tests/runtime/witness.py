@@ -61,6 +61,11 @@ class Witness:
         keys.add(claim.idempotency_key)
         assert len(keys) == 1, f"two keys: {name} was called with {sorted(keys)}"
 
+    def marks(self, claim: Claim) -> None:
+        """A worker has marked a claim, and is about to call."""
+        state = claim.state
+        assert (state["n"], state["owner"]) == (claim.n, claim.owner), f"not its own: {claim.step} is {state}"
+
     def answered(self, claim: Claim, came_to: str, *, happened: bool) -> None:
         """A worker knows what its attempt came to. A 429 and a refused connection have done nothing."""
         self.answers[claim.attempt_key] = came_to
@@ -155,6 +160,8 @@ class Witness:
         attempt = (play["_id"], name, state.get("landed", 0))
         told = self.answers.get(attempt)
         status = state["status"]
+        if told is not None and status in ("done", "failed", "filtered") and state["n"] != state["landed"]:
+            return False  # an outcome counts only while nobody has claimed the step since
         if status == "done":
             row = self.store.get(STEP_RUNS, attempt_id(*attempt))
             return told == "done" and row is not None and row["status"] == "done"
