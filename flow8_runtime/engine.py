@@ -110,9 +110,9 @@ class Engine:
     def _hand_over(self, queue: str) -> None:
         """Wake another process where more is due, now and then. Celery gives a message to the first one that is free,
         so this one is not for a moment."""
-        now = self._clock.monotonic()
-        if now >= self._hands_over_at and self._ledger.due((queue,)):
-            self._hands_over_at = now + HAND_OVER_EVERY_S
+        time.sleep(max(0.0, self._hands_over_at - self._clock.monotonic()))  # later, and not never: the sweep is late
+        if self._ledger.due((queue,)):
+            self._hands_over_at = self._clock.monotonic() + HAND_OVER_EVERY_S
             self._wake(self._wakeup.ring, queue)
             time.sleep(HAND_OVER_S)
 
