@@ -71,6 +71,8 @@ def test_a_detached_run_prints_the_id_alone_and_starts_nothing(home: Home) -> No
 
 def test_where_a_worker_is_alive_none_is_started(office: Home, deployment: Deployment) -> None:
     deployment.start_worker()
+    owners = Owners(deployment.platform.store, deployment.platform.settings.home)
+    processes.until(owners.any_alive, "the worker's first sign of life")
     step = {"name": "post", "module_ref": "slack-message", "input_mapping": {"channel": "#a", "message": "x"}}
     later = get(deployment.lab.services["web"]["base_url"], defer_after_ms=600_000)
 

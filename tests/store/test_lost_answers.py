@@ -228,6 +228,32 @@ def test_the_servers_clock_is_asked_now_and_then(far: Store, proxy: ChaosProxy) 
     assert first.microsecond % 1000 == 0
 
 
+@pytest.mark.parametrize("later_writes", [1, 7])
+def test_a_write_of_a_batch_that_others_wrote_over_at_once_is_known_as_applied(
+    near: Store, mongo_uri: str, monkeypatch: pytest.MonkeyPatch, later_writes: int
+) -> None:
+    """A bulk's answer counts what matched; which ones did is read back, from documents that others write meanwhile."""
+    near.batch([Insert("things", {"_id": 1, "rev": 0}), Insert("things", {"_id": 2, "rev": 9})])
+
+    with closing(open_store(mongo_uri)) as other:
+
+        def overwrite() -> None:
+            assert other.get("things", 1) == {"_id": 1, "rev": 1}
+            for rev in range(1, 1 + later_writes):
+                assert other.batch([Update("things", {"_id": 1, "rev": rev}, {"_id": 1, "rev": rev + 1})]) == [True]
+
+        _before_the_read_back(monkeypatch, overwrite)
+        applied = near.batch(
+            [
+                Update("things", {"_id": 1, "rev": 0}, {"_id": 1, "rev": 1}),
+                Update("things", {"_id": 2, "rev": 0}, {"_id": 2, "rev": 1}),
+            ]
+        )
+
+    assert applied == [True, False]
+    assert near.find("things", {}, sort=[("_id", 1)]) == [{"_id": 1, "rev": 1 + later_writes}, {"_id": 2, "rev": 9}]
+
+
 def _before_the_reread(monkeypatch: pytest.MonkeyPatch, interfere: Callable[[], object]) -> None:
     """Let somebody else act between a lost answer and its settling."""
     from flow8_core.store.mongo import settling
@@ -240,3 +266,17 @@ def _before_the_reread(monkeypatch: pytest.MonkeyPatch, interfere: Callable[[], 
         return reread(*arguments)
 
     monkeypatch.setattr(settling, "_reread", late)
+
+
+def _before_the_read_back(monkeypatch: pytest.MonkeyPatch, interfere: Callable[[], object]) -> None:
+    """Let somebody else act between a bulk and the look at what it did."""
+    from flow8_core.store.mongo.batch import _Bulk
+
+    read_back = _Bulk._read_back
+
+    def late(bulk: _Bulk, operations: Any) -> Any:
+        monkeypatch.setattr(_Bulk, "_read_back", read_back)
+        interfere()
+        return read_back(bulk, operations)
+
+    monkeypatch.setattr(_Bulk, "_read_back", late)

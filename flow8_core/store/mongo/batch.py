@@ -6,7 +6,7 @@ stamp which an operation leaves cannot be overwritten by the same bulk. Everythi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from flow8_core.store.dialect.matching import compile_filter
 from flow8_core.store.dialect.updating import compile_update
 from flow8_core.store.mongo.client import ANSWER_WITHIN_S, TOTAL_S, AnswerLost, Mongo, MongoConnection
 from flow8_core.store.mongo.settling import TIMES
-from flow8_core.store.mongo.stamps import STAMPS, guarded, id_of, stamped_document, stamped_update
+from flow8_core.store.mongo.stamps import STAMPS, Seen, guarded, id_of, stamped_document, stamped_update
 
 LARGEST_BULK = 1000
 EXTRA_S = 0.001  # of patience for each operation
@@ -30,33 +30,37 @@ EXTRA_S = 0.001  # of patience for each operation
 Request = InsertOne[Any] | UpdateOne | ReplaceOne[Document]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Stamped:
-    """An operation of a bulk: its place in the batch, the document it is about, and what is sent."""
+    """An operation of a bulk: its place in the batch, the document it is about, and what is sent. `stamps` are those of
+    a replacement, its own the last."""
 
     position: int
     id: Any
     stamp: ObjectId
     request: Request
+    stamps: tuple[ObjectId, ...] = ()
 
 
-def run(connection: MongoConnection, ops: Sequence[Op], *, one_by_one: Store) -> list[bool]:
+def run(connection: MongoConnection, ops: Sequence[Op], *, seen: Seen, one_by_one: Store) -> list[bool]:
     """Do all in order; True for each that was applied. Raises `ValidationFailed` before anything is sent."""
-    prepared = [_prepared(position, op) for position, op in enumerate(ops)]
+    prepared = [_prepared(position, op, seen) for position, op in enumerate(ops)]
     applied = [False] * len(ops)
     for part in _parts(ops, prepared):
         first = ops[part[0]]
         bulk = [each for each in (prepared[position] for position in part) if each is not None]
         if bulk:
             mongo = connection.collection(first.collection)
-            for position in _Bulk(connection, mongo, bulk).run():
-                applied[position] = True
+            for each in _Bulk(connection, mongo, bulk).run():
+                applied[each.position] = True
+                if each.stamps:
+                    seen.put(first.collection, each.id, each.stamps)
         else:
             applied[part[0]] = _alone(one_by_one, first)
     return applied
 
 
-def _prepared(position: int, op: Op) -> _Stamped | None:
+def _prepared(position: int, op: Op, seen: Seen) -> _Stamped | None:
     """The operation as part of a bulk; None where it has to go alone."""
     stamp = ObjectId()
     if isinstance(op, Insert):
@@ -65,12 +69,14 @@ def _prepared(position: int, op: Op) -> _Stamped | None:
     if isinstance(op, Delete):
         return None
     change = compile_update(op.update)
-    stamped, known_id = stamped_update(change, stamp), id_of(matcher)
+    known_id = id_of(matcher)
+    before = () if known_id is None else seen.before(op.collection, known_id)
+    stamped = stamped_update(change, stamp, before=before)
     if known_id is None:
         return None
     condition = guarded(op.filter, stamp)
     if isinstance(stamped, RawBSONDocument):
-        return _Stamped(position, known_id, stamp, ReplaceOne[Document](condition, stamped))
+        return _Stamped(position, known_id, stamp, ReplaceOne[Document](condition, stamped), (*before, stamp))
     return _Stamped(position, known_id, stamp, UpdateOne(condition, stamped))
 
 
@@ -117,12 +123,12 @@ class _Bulk:
         self._connection = connection
         self._mongo = mongo
         self._pending = operations
-        self._applied: set[int] = set()
+        self._applied: dict[int, _Stamped] = {}
         self._losses = 0
         self._deadline = Deadline.after(TOTAL_S + EXTRA_S * len(operations), SystemClock())
 
-    def run(self) -> set[int]:
-        """The positions of what was applied. Raises `StoreUnavailable`, `ambiguous` where a prefix may be applied."""
+    def run(self) -> Collection[_Stamped]:
+        """What was applied. Raises `StoreUnavailable`, `ambiguous` where a prefix may be applied."""
         while self._pending:
             try:
                 with self._connection.asking(min(self._left(), ANSWER_WITHIN_S + EXTRA_S * len(self._pending))):
@@ -132,7 +138,7 @@ class _Bulk:
                 if self._losses == TIMES:
                     raise self._connection.doubtful() from None
                 self._settle()
-        return self._applied
+        return self._applied.values()
 
     def _send(self) -> None:
         requests = [each.request for each in self._pending]
@@ -142,9 +148,9 @@ class _Bulk:
             self._stopped(error.details)
             return
         if result.inserted_count + result.matched_count == len(requests):
-            self._applied.update(each.position for each in self._pending)
+            self._note(self._pending)
         else:
-            self._applied |= self._read_back(self._pending)
+            self._note(self._read_back(self._pending))
         self._pending = []
 
     def _stopped(self, details: Mapping[str, Any]) -> None:
@@ -158,7 +164,7 @@ class _Bulk:
         if not isinstance(refusal, DuplicateKey):
             raise refusal
         # The refused one may be an insert of ours whose answer was lost: it is read back like the others.
-        self._applied |= self._read_back(self._pending[: index + 1])
+        self._note(self._read_back(self._pending[: index + 1]))
         self._pending = self._pending[index + 1 :]
 
     def _settle(self) -> None:
@@ -168,16 +174,19 @@ class _Bulk:
                 found = self._read_back(self._pending)
         except AnswerLost:
             raise self._connection.doubtful() from None
-        self._applied |= found
-        attempted = max((index for index, each in enumerate(self._pending) if each.position in found), default=-1)
+        self._note(found)
+        attempted = max((index for index, each in enumerate(self._pending) if each in found), default=-1)
         self._pending = self._pending[attempted + 1 :]
 
-    def _read_back(self, operations: list[_Stamped]) -> set[int]:
+    def _read_back(self, operations: list[_Stamped]) -> list[_Stamped]:
         ids = [each.id for each in operations]
         stamps = {
             stamp for each in self._mongo.find({"_id": {"$in": ids}}, {STAMPS: 1}) for stamp in each.get(STAMPS, ())
         }
-        return {each.position for each in operations if each.stamp in stamps}
+        return [each for each in operations if each.stamp in stamps]
+
+    def _note(self, applied: Iterable[_Stamped]) -> None:
+        self._applied.update((each.position, each) for each in applied)
 
     def _left(self) -> float:
         left = self._deadline.remaining()

@@ -1,24 +1,27 @@
 """The stamps by which the MongoDB store knows its own writes again.
 
-A document's `_writes` holds the ids of its last few writes, the newest at the end. A replacement keeps only its own.
+A document's `_writes` holds the ids of its last few writes, the newest at the end. A replacement keeps those that this
+process has seen there, for whoever wrote the version that it replaces may still have to find its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bson.objectid import ObjectId
 from bson.raw_bson import RawBSONDocument
 
 from flow8_core.errors import ValidationFailed
-from flow8_core.store.base import Filter
+from flow8_core.store.base import Document, Filter
+from flow8_core.store.dialect import keys
 from flow8_core.store.dialect.documents import RESERVED, check_fields, check_storable, encode
 from flow8_core.store.dialect.matching import Matcher
 from flow8_core.store.dialect.updating import Change
 
 STAMPS = RESERVED
 KEPT = 8  # how many later writes a lost one may hide behind and still be found
+MOST_SEEN = 4096  # documents
 
 
 def stamped_document(document: Mapping[str, Any], stamp: ObjectId) -> RawBSONDocument:
@@ -27,11 +30,36 @@ def stamped_document(document: Mapping[str, Any], stamp: ObjectId) -> RawBSONDoc
     return RawBSONDocument(encode({**document, STAMPS: [stamp]}))
 
 
-def stamped_update(change: Change, stamp: ObjectId) -> Mapping[str, Any]:
-    """An update or replacement to send. Raises `ValidationFailed`."""
+class Seen:
+    """The stamps that this process saw last in each of many documents. Each is of a write that did take place there, so
+    that to pass on an old one does no harm. Threads share one."""
+
+    def __init__(self) -> None:
+        self._stamps: dict[tuple[str, bytes], tuple[ObjectId, ...]] = {}
+
+    def shown(self, collection: str, document: Document) -> Document:
+        """The document as callers see it: its stamps are kept here."""
+        self.put(collection, document["_id"], document.pop(STAMPS, ()))
+        return document
+
+    def put(self, collection: str, id: Any, stamps: Sequence[ObjectId]) -> None:  # noqa: A002
+        """These stand there now."""
+        key = (collection, keys.encode(id))
+        self._stamps.pop(key, None)
+        self._stamps[key] = tuple(stamps)
+        while len(self._stamps) > MOST_SEEN:
+            self._stamps.pop(next(iter(self._stamps)), None)
+
+    def before(self, collection: str, id: Any) -> tuple[ObjectId, ...]:  # noqa: A002
+        """Those that a replacement is to pass on."""
+        return self._stamps.get((collection, keys.encode(id)), ())[1 - KEPT :]
+
+
+def stamped_update(change: Change, stamp: ObjectId, *, before: Sequence[ObjectId] = ()) -> Mapping[str, Any]:
+    """An update or replacement to send; a replacement passes on the stamps `before` it. Raises `ValidationFailed`."""
     if change.replacement is not None:
         check_fields(change.replacement)
-        return RawBSONDocument(encode({**change.replacement, STAMPS: [stamp]}))
+        return RawBSONDocument(encode({**change.replacement, STAMPS: [*before, stamp]}))
     operators: dict[str, dict[str, Any]] = {}
     for operator, parts, operand in change.steps:
         if parts[0] == STAMPS:

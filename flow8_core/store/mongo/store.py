@@ -26,10 +26,9 @@ from flow8_core.store.dialect.updating import compile_update
 from flow8_core.store.mongo import batch
 from flow8_core.store.mongo.client import DECLARE_WITHIN_S, Mongo, MongoConnection
 from flow8_core.store.mongo.settling import settle
-from flow8_core.store.mongo.stamps import STAMPS, guarded, id_of, stamped_document, stamped_update
+from flow8_core.store.mongo.stamps import STAMPS, Seen, guarded, id_of, stamped_document, stamped_update
 
 _OPTIONS_CONFLICT = frozenset((85, 86))  # IndexOptionsConflict, IndexKeySpecsConflict
-_HIDDEN = {STAMPS: 0}
 _PART = 1000  # documents of a long answer, each part with a time limit of its own
 
 
@@ -39,6 +38,7 @@ class MongoStore:
     def __init__(self, url: str, *, clock: Clock) -> None:
         self._connection = MongoConnection(url, clock=clock)
         self._clock = clock
+        self._seen = Seen()
 
     def declare(self, collection: str, indexes: Sequence[Index], *, durable: bool = False) -> None:  # noqa: ARG002
         mongo = self._connection.collection(check_collection(collection))
@@ -67,7 +67,8 @@ class MongoStore:
         compile_filter({"_id": {"$eq": id}})
         mongo = self._connection.collection(check_collection(collection))
         with self._connection.reading():
-            return mongo.find_one({"_id": {"$eq": id}}, _HIDDEN)
+            found = mongo.find_one({"_id": {"$eq": id}})
+        return None if found is None else self._seen.shown(collection, found)
 
     def find(
         self, collection: str, filter: Filter, *, sort: Sort = (), limit: int = 0, fields: Sequence[str] = ()
@@ -76,13 +77,13 @@ class MongoStore:
         compile_sort(sort)
         check_limit(limit)
         mongo = self._connection.collection(check_collection(collection))
-        projection = dict.fromkeys(narrowest(map(split, fields)), 1) if fields else _HIDDEN
+        projection = dict.fromkeys(narrowest(map(split, fields)), 1) if fields else None
         found: list[Document] = []
         with mongo.find(filter, projection, sort=list(sort) or None, limit=limit) as cursor:
             while True:
                 with self._connection.reading():
                     part = cursor.to_list(_PART)
-                found += part
+                found += part if fields else [self._seen.shown(collection, each) for each in part]
                 if len(part) < _PART:
                     return found
 
@@ -93,18 +94,15 @@ class MongoStore:
         compile_sort(sort)
         mongo, stamp = self._connection.collection(check_collection(collection)), ObjectId()
         change_one = mongo.find_one_and_update if change.replacement is None else mongo.find_one_and_replace
-        condition, stamped = guarded(filter, stamp), stamped_update(change, stamp)
         known_id = id_of(matcher)
+        before = () if known_id is None else self._seen.before(collection, known_id)
+        condition, stamped = guarded(filter, stamp), stamped_update(change, stamp, before=before)
 
         def issue() -> Document | None:
-            return change_one(
-                condition,
-                stamped,
-                projection=_HIDDEN,
-                sort=list(sort) or None,
-                upsert=upsert,
-                return_document=ReturnDocument.AFTER,
+            changed = change_one(
+                condition, stamped, sort=list(sort) or None, upsert=upsert, return_document=ReturnDocument.AFTER
             )
+            return None if changed is None else self._seen.shown(collection, changed)
 
         def settled() -> Document | None:
             """The document that bears the stamp; without an `_id` in the filter this reads the collection, once."""
@@ -121,7 +119,7 @@ class MongoStore:
         mongo = self._connection.collection(check_collection(collection))
 
         def issue() -> Document | None:
-            return mongo.find_one_and_delete(filter, projection=_HIDDEN, sort=list(sort) or None)
+            return mongo.find_one_and_delete(filter, projection={STAMPS: 0}, sort=list(sort) or None)
 
         def settled() -> None:
             """Raises where the document is gone, or was any of several: nobody can tell who consumed it."""
@@ -139,7 +137,7 @@ class MongoStore:
     def batch(self, ops: Sequence[Op]) -> list[bool]:
         for op in ops:
             check_collection(op.collection)
-        return batch.run(self._connection, ops, one_by_one=self)
+        return batch.run(self._connection, ops, seen=self._seen, one_by_one=self)
 
     def close(self) -> None:
         self._connection.close()
