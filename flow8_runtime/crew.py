@@ -28,7 +28,9 @@ class Crew:
         self._shift = shift
         self._most = most
         self._clock = clock
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)  # for whoever watches
+        self._wanting = threading.Condition(lock)  # for idle threads, who are woken one by one
         self._threads: set[threading.Thread] = set()
         self._leaving: set[threading.Thread] = set()  # of those, who is not counted as at work any more
         self._idle = 0
@@ -109,6 +111,7 @@ class Crew:
         with self._changed:
             self._over = True
             self._changed.notify_all()
+            self._wanting.notify_all()
             threads = list(self._threads)
         for thread in threads:
             if thread is not threading.current_thread():
@@ -131,7 +134,7 @@ class Crew:
             self._at_work += 1
             if self._idle > self._wanted:
                 self._wanted += 1
-                self._changed.notify_all()
+                self._wanting.notify()
                 continue
             thread = threading.Thread(target=self._live, name="flow8-caller", daemon=True)
             self._threads.add(thread)
@@ -167,7 +170,7 @@ class Crew:
             self._left()
             self._idle += 1
             self._changed.notify_all()  # whoever watches may be done
-            self._changed.wait_for(lambda: self._wanted > 0 or self._over, IDLE_S)
+            self._wanting.wait_for(lambda: self._wanted > 0 or self._over, IDLE_S)
             self._idle -= 1
             if self._wanted > 0:
                 self._wanted -= 1
