@@ -26,8 +26,8 @@ demo: $(INSTALLED) ## Run a flow of four modules against the laboratory, and sho
 run: $(INSTALLED) ## Serve the OAuth2 callback, with one worker beside it; Ctrl-C ends both
 	@$(BIN)/flow8 worker & worker=$$!; trap 'kill $$worker 2>/dev/null; wait $$worker' EXIT; $(BIN)/flow8 serve
 
-test: $(INSTALLED) ## The fast suite: some six minutes on two cores
-	@$(BIN)/pytest -n 2 --dist loadfile -m "not proof" $(ARGS)
+test: $(INSTALLED) ## The fast suite: five to six minutes on two cores
+	@$(BIN)/pytest -n 3 --dist loadfile -m "not proof" $(ARGS)
 
 check: $(INSTALLED) ## Lint, format, types, floors and shapes, generated files
 	@$(BIN)/ruff check
