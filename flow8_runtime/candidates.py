@@ -5,7 +5,8 @@ over those that were told to wait or have their share in hand, and takes some pl
 one lane cost the others is one seek. Among the lanes begun plays go before new ones, then the longest due.
 
 Several claimers that all took the head of a lane would win few of their compare-and-sets, so each begins at a random
-place of what it has read, and looks anew after a moment.
+place of what it has read, and looks anew after a moment. What is read may have been taken since it matched, and has no
+heads then: not every server gives a document as it was.
 """
 
 from __future__ import annotations
@@ -145,7 +146,8 @@ class Candidates:
             found = self._store.find(PLAYS, beyond, sort=[("queue", 1)], limit=1, fields=("queue",))
             if not found:
                 return {queue for queue in queues if self.any_due((queue,), now=now)}
-            queues.append(found[0]["queue"])
+            if "queue" in found[0]:
+                queues.append(found[0]["queue"])
 
     def _next(self, queue: str, now: datetime, besides: Collection[ObjectId], shares: Turn | None) -> Play | None:
         look = self._looks.get(queue)
@@ -197,10 +199,11 @@ class Candidates:
                 last, wrapped = "", True
                 beyond = {"queue": queue, "lane": {"$gt": last}}
                 found = self._store.find(PLAYS, beyond, sort=[("lane", 1)], limit=1, fields=("lane", "company_id"))
-            if not found or (wrapped and after != "" and found[0]["lane"] > after):
+            if not found or (wrapped and after != "" and found[0].get("lane", "") > after):
                 return
-            last = found[0]["lane"]
-            yield found[0]
+            if "lane" in found[0]:
+                last = found[0]["lane"]
+                yield found[0]
 
     def _admitted(self, heads: Sequence[Play], now: datetime) -> list[Play]:
         """Those whose lane was not told to wait."""
@@ -217,14 +220,14 @@ class Candidates:
         """The longest due of a lane, urgent and begun ones first, in the order in which to take them."""
         lying = {"queue": queue, "lane": lane}
         found = self._store.find(PLAYS, lying, sort=[("rank", 1), ("due_at", 1)], limit=count)
-        if len(found) == count and any(play["due_at"] > now for play in found):  # they may hide what is due
+        if len(found) == count and not all(_is_due(play, now) for play in found):  # they may hide what is due
             found = []
             for rank in RANKS:
                 due: dict[str, Any] = {**lying, "rank": rank, "due_at": {"$lte": now}}
                 found += self._store.find(PLAYS, due, sort=[("due_at", 1)], limit=count - len(found))
                 if len(found) == count:
                     break
-        return [play for play in found if play["due_at"] <= now and play["_id"] not in self._given]
+        return [play for play in found if _is_due(play, now) and play["_id"] not in self._given]
 
     def _turned(self, found: list[Play]) -> list[Play]:
         """Those of the first rank begun at a random place, where they are many."""
@@ -233,3 +236,8 @@ class Candidates:
             return found
         first = self._rng.randrange(alike)
         return found[first:alike] + found[:first] + found[alike:]
+
+
+def _is_due(play: Play, now: datetime) -> bool:
+    """Whether it still has something due: it may have been taken since it matched."""
+    return "due_at" in play and play["due_at"] <= now

@@ -18,6 +18,7 @@ from flow8_runtime.claims import Claim
 from flow8_runtime.definition import Flow
 from flow8_runtime.documents import FLOWS, PLAYS, STEP_RUNS
 from flow8_runtime.expressions import resolve
+from flow8_runtime.heads import HEADS
 from flow8_runtime.ledger import Ledger
 from flow8_runtime.states import INLINE_LIMIT, INLINE_TOTAL
 from tests.runtime.kit import (
@@ -218,6 +219,32 @@ def test_several_steps_of_one_play_are_claimed_in_one_write(ledger: Ledger) -> N
 
     assert [claim.step for claim in claims] == ["a", "b"]
     assert len({claim.play["rev"] for claim in claims}) == 1
+
+
+def test_a_play_that_others_take_while_it_is_read_is_passed_over(
+    ledger: Ledger, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not every server that speaks MongoDB's protocol gives a document as it was when it matched."""
+    for _ in range(3):
+        submit(ledger, sequence("a"))
+    read, late = watched.find, set()
+
+    def find(collection: str, filter: dict[str, Any], **options: Any) -> list[dict[str, Any]]:  # noqa: A002
+        found = read(collection, filter, **options)
+        kind = (*filter, *options.get("sort", ()))
+        if collection != PLAYS or kind in late:
+            return found
+        late.add(kind)
+        return [{name: value for name, value in play.items() if name not in HEADS} for play in found]
+
+    monkeypatch.setattr(watched, "find", find)
+
+    queues = ledger.candidates.due_queues(now=ledger.now())
+    claims = [claim for _ in range(3) for claim in ledger.claim(3, owner="w1")]
+
+    assert queues == {"default"}
+    assert len(claims) == 3
+    assert len(late) == 3, "all three kinds of looks were late once"
 
 
 @pytest.mark.parametrize("claimers", [8])
