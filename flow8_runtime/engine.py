@@ -37,7 +37,7 @@ BEFORE_LANDING = crashpoints.register("engine.before_landing", "the outcome is k
 LANDED = crashpoints.register("engine.landed", "the outcome is in the ledger, and the play's next step is claimed")
 
 MISSED_BEATS = 3
-HAND_OVER_S = 0.05  # as long as a message takes to reach another process
+HAND_OVER_S, HAND_OVER_MOST_S = 0.05, 0.4  # as long as a message takes to reach another process; on a busy machine
 HAND_OVER_EVERY_S = 0.25  # or processes that are all full would wake each other without end
 HANGS_AFTER_S = DEADLINE_MARGIN_S / 2  # past its deadline; then its mark, and so its lease, still holds for a while
 
@@ -83,6 +83,7 @@ class Engine:
         self._exchange = Exchange(self._land, self._give_back)
         self._lingerer = Lingerer(listener, wakeup, lambda _: self._look(), linger_s=linger_s) if listener else None
         self._hands_over_at = 0.0
+        self._hand_over_s = HAND_OVER_S
         self._worn = False
         self._hung = 0
         self._crew = Crew(self._shift, most=threads, clock=clock)
@@ -94,6 +95,7 @@ class Engine:
         """
         self._wake(self._wakeup.answer, queue)
         if self._look():
+            self._hand_over_s = HAND_OVER_S
             if self._lingerer is not None and not self._ending():
                 self._lingerer.stay(queue)
         elif not self._ending():
@@ -109,12 +111,13 @@ class Engine:
 
     def _hand_over(self, queue: str) -> None:
         """Wake another process where more is due, now and then. Celery gives a message to the first one that is free,
-        so this one is not for a moment."""
+        so this one is not for a moment, and for a longer one each time that it is woken itself."""
         time.sleep(max(0.0, self._hands_over_at - self._clock.monotonic()))  # later, and not never: the sweep is late
         if self._ledger.due((queue,)):
             self._hands_over_at = self._clock.monotonic() + HAND_OVER_EVERY_S
             self._wake(self._wakeup.ring, queue)
-            time.sleep(HAND_OVER_S)
+            time.sleep(self._hand_over_s)
+            self._hand_over_s = min(2 * self._hand_over_s, HAND_OVER_MOST_S)
 
     def end_hung(self) -> None:
         """Tell the ledger of calls that are long past their deadline: each has cost its thread, and this process is to

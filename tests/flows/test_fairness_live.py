@@ -30,7 +30,7 @@ PROCESSES, THREADS = 2, 64
 ALONE = THREADS - THREADS // 8  # steps that one process has in hand of a company that is alone: an eighth is left free
 SLOW, NEVER = "/echo?slow", "/echo?never"
 WATCHED_S = 2.5
-FULL_WITHIN_S = 10.0  # on a busy machine; less than a second on an idle one
+FULL_WITHIN_S = 45.0  # on a busy machine, where a message may take long; less than a second on an idle one
 IDLE_SHARE, FULL_SHARE = 0.1, 0.25  # of one core, for two processes; 0.01 and 0.02 are usual on SQLite
 
 
@@ -89,11 +89,12 @@ def used(worker: Worker) -> float:
 
 def test_a_process_that_holds_all_that_it_may_wakes_another_for_the_rest(unswept: Deployment, lab: Lab) -> None:
     submit_many(unswept, get(unswept, NEVER), 200)
-    handed_in = time.monotonic()
 
-    until(lambda: arrived(lab, "web", "echo") == PROCESSES * ALONE, "both processes with all that they may hold")
-
-    assert time.monotonic() - handed_in < FULL_WITHIN_S
+    until(
+        lambda: arrived(lab, "web", "echo") == PROCESSES * ALONE,
+        "both processes with all that they may hold",
+        timeout=FULL_WITHIN_S,
+    )
 
 
 @pytest.mark.proof
