@@ -6,6 +6,7 @@ process has seen there, for whoever wrote the version that it replaces may still
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,23 +37,25 @@ class Seen:
 
     def __init__(self) -> None:
         self._stamps: dict[tuple[str, bytes], tuple[ObjectId, ...]] = {}
+        self._lock = threading.Lock()
 
     def shown(self, collection: str, document: Document) -> Document:
         """The document as callers see it: its stamps are kept here."""
         self.put(collection, document["_id"], document.pop(STAMPS, ()))
         return document
 
-    def put(self, collection: str, id: Any, stamps: Sequence[ObjectId]) -> None:  # noqa: A002
+    def put(self, collection: str, document_id: Any, stamps: Sequence[ObjectId]) -> None:
         """These stand there now."""
-        key = (collection, keys.encode(id))
-        self._stamps.pop(key, None)
-        self._stamps[key] = tuple(stamps)
-        while len(self._stamps) > MOST_SEEN:
-            self._stamps.pop(next(iter(self._stamps)), None)
+        key = (collection, keys.encode(document_id))
+        with self._lock:
+            self._stamps.pop(key, None)
+            self._stamps[key] = tuple(stamps)
+            if len(self._stamps) > MOST_SEEN:
+                del self._stamps[next(iter(self._stamps))]
 
-    def before(self, collection: str, id: Any) -> tuple[ObjectId, ...]:  # noqa: A002
+    def before(self, collection: str, document_id: Any) -> tuple[ObjectId, ...]:
         """Those that a replacement is to pass on."""
-        return self._stamps.get((collection, keys.encode(id)), ())[1 - KEPT :]
+        return self._stamps.get((collection, keys.encode(document_id)), ())[1 - KEPT :]
 
 
 def stamped_update(change: Change, stamp: ObjectId, *, before: Sequence[ObjectId] = ()) -> Mapping[str, Any]:
