@@ -19,10 +19,10 @@ laid = begun(Foundation.lay(os.environ).with_keys)
 from celery import Task, signals
 
 from flow8_runtime import app as names
-from flow8_runtime import tasks
+from flow8_runtime import pool, tasks
 from flow8_runtime.app import make_app
 from flow8_runtime.broker import find_or_start
-from flow8_runtime.process import WorkerProcess, look_after, start_or_end
+from flow8_runtime.process import WorkerProcess
 from flow8_runtime.queues import DRAIN, step_queue
 from flow8_runtime.watchdog import Pulse
 
@@ -44,13 +44,13 @@ def keep_our_logging(**_: Any) -> None:
 @signals.worker_process_init.connect
 def start(**_: Any) -> None:
     """In each child, after the fork."""
-    _process[:] = [start_or_end(foundation, broker, app, queues=queues, pulse=_pulse)]
+    _process[:] = [pool.start_or_end(foundation, broker, app, queues=queues, pulse=_pulse)]
 
 
 @signals.worker_ready.connect
 def ready(**_: Any) -> None:
     """In the parent, once its children have started."""
-    look_after(foundation, broker, queues=queues, pulse=_pulse)
+    pool.look_after(foundation, broker, queues=queues, pulse=_pulse)
 
 
 @signals.worker_shutting_down.connect

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import random
 import threading
-import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
-from billiard import pool
 from bson import ObjectId
 from celery import Celery
 
@@ -35,18 +32,11 @@ from flow8_runtime.queues import DEFAULT_QUEUE
 from flow8_runtime.runner import Runner
 from flow8_runtime.sweep import Sweep, SweepReport
 from flow8_runtime.wakeup import Wakeup
-from flow8_runtime.watchdog import Pulse, Watchdog
 
 log = logging.getLogger("flow8.worker")
 
 SWEEP_CURSOR = "sweep"
 CURSORS = "cursors"
-
-# How often, at pauses of 0.1 s, a pool process that ends looks whether its parent has read its results. Where the stop
-# came in between it never does, and ours say nothing; billiard's own 300 would make an idle worker take 30 s to stop.
-RESULT_LOOKS = 10
-
-YOUNG_OBJECTS = 20_000  # before Python looks for garbage: a step makes thousands, hardly any of them in cycles
 
 
 class WorkerProcess:
@@ -177,7 +167,7 @@ class WorkerProcess:
     def _make_engine(self) -> Engine:
         return Engine(
             ledger=self.platform.ledger,
-            runner=Runner(self._parts()),
+            runner=Runner(parts_of(self.platform)),
             wakeup=self.wakeup,
             owner=self.owner,
             clock=self.platform.clock,
@@ -188,20 +178,6 @@ class WorkerProcess:
             linger_s=self.settings.worker.linger_s,
             stopping=self._stopping,
             on_finished=lambda play_id: self.answers.tell_all([play_id]),
-        )
-
-    def _parts(self) -> Parts:
-        platform, root = self.platform, self.settings.workspace_root
-        return Parts(
-            ledger=platform.ledger,
-            catalogue=platform.catalogue,
-            resolver=lambda: platform.resolver,
-            egress=platform.egress,
-            clients=platform.clients,
-            workspace=lambda play_id: Workspace(root / play_id),
-            clock=platform.clock,
-            rng=random.SystemRandom(),
-            log=get_logger("flow8.step"),
         )
 
     def _link_settled(self, company_id: ObjectId, link_id: str) -> bool:
@@ -254,6 +230,22 @@ class WorkerProcess:
             self.sweep()
 
 
+def parts_of(platform: Platform) -> Parts:
+    """What this process's steps run with."""
+    root = platform.settings.workspace_root
+    return Parts(
+        ledger=platform.ledger,
+        catalogue=platform.catalogue,
+        resolver=lambda: platform.resolver,
+        egress=platform.egress,
+        clients=platform.clients,
+        workspace=lambda play_id: Workspace(root / play_id),
+        clock=platform.clock,
+        rng=random.SystemRandom(),
+        log=get_logger("flow8.step"),
+    )
+
+
 def resident_mb() -> float:
     """What of this process lies in memory, in megabytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -267,35 +259,3 @@ def _attempt(work: Callable[[], None]) -> None:
         log.warning("upkeep: %s", error.message)
     except Exception:
         log.exception("upkeep failed; it goes on")
-
-
-def start_or_end(
-    foundation: Foundation,
-    broker: Broker,
-    app: Celery,
-    *,
-    queues: Collection[str],
-    pulse: Pulse,
-) -> WorkerProcess:
-    """A started process; one that cannot start ends, and Celery forks another: a pool process without its parts would
-    take messages and lose them."""
-    gc.freeze()  # what was imported is never garbage: collections pass it over, and its pages stay shared
-    gc.set_threshold(YOUNG_OBJECTS)
-    gc.enable()
-    pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = RESULT_LOOKS
-    try:
-        return WorkerProcess(foundation, broker, app, queues=queues, stopping=pulse.stopping, alive=pulse.beat)
-    except Exception:  # whatever it is, it is told, and this process is no use
-        log.exception("a pool process cannot start; another one tries in a second")
-        time.sleep(1)
-        os._exit(1)
-
-
-def look_after(foundation: Foundation, broker: Broker, *, queues: Collection[str], pulse: Pulse) -> None:
-    """In the parent process: watch over its children, and ring without looking at the flags, for a killed worker may
-    have left them up with nobody to hear."""
-    gc.enable()
-    Watchdog(pulse, after_s=foundation.settings.worker.hangs_after_s).start()
-    with broker.flags() as flags:
-        for queue in queues:
-            Wakeup(flags).ring_anyway(queue)

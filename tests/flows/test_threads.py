@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -20,14 +19,12 @@ import pytest
 from bson import ObjectId
 
 from flow8_core.log_lines import FIELDS
-from flow8_core.logging import get_logger
 from flow8_lab.client import Lab
 from flow8_modules.catalogue import Catalogue, ModuleSettings
-from flow8_modules.workspace import Workspace
-from flow8_runtime.attempt import Parts
 from flow8_runtime.claims import Claim, Outcome
 from flow8_runtime.engine import Engine
 from flow8_runtime.owners import Owner
+from flow8_runtime.process import parts_of
 from flow8_runtime.runner import Runner
 from tests.environment import rounds
 from tests.flows.deployment import SCOPES, Deployment, deploy
@@ -184,7 +181,7 @@ class House:
 
     def _drain(self, threads: int) -> None:
         platform = self.deployment.platform
-        runner: Any = Crowd(Runner(self._parts()), threads)
+        runner: Any = Crowd(Runner(parts_of(platform)), threads)
         owner = Owner(platform.settings.home)
         engine = Engine(
             ledger=platform.ledger, runner=runner, wakeup=Silent(), owner=owner, clock=platform.clock,
@@ -194,20 +191,6 @@ class House:
             while platform.ledger.due():
                 engine.drain()
         owner.close(platform.store)
-
-    def _parts(self) -> Parts:
-        platform = self.deployment.platform
-        return Parts(
-            ledger=platform.ledger,
-            catalogue=platform.catalogue,
-            resolver=lambda: platform.resolver,
-            egress=platform.egress,
-            clients=platform.clients,
-            workspace=lambda play_id: Workspace(platform.settings.workspace_root / play_id),
-            clock=platform.clock,
-            rng=random.SystemRandom(),
-            log=get_logger("flow8.step"),
-        )
 
     def _outputs(self, case: Case) -> dict[tuple[int, int], Any]:
         ledger = self.deployment.platform.ledger
