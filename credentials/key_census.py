@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from credentials import audit
 from credentials.sealed import SEALED, documents, envelopes
-from credentials.spool import Spools
+from credentials.spool import NO_SPOOLS, Spools
 from credentials.vault import Vault
 from flow8_core.store import Store
 
@@ -17,7 +17,7 @@ UNKNOWN = "unknown"  # in the place of a kid: no key of this process, and none t
 Census = Mapping[str, Mapping[str, int]]
 
 
-def take(store: Store, vault: Vault, spools: Spools = Spools()) -> Census:  # noqa: B008  frozen
+def take(store: Store, vault: Vault, spools: Spools = NO_SPOOLS) -> Census:
     """Per kid and collection, how many envelopes, signed states of a connect, and ends of audit logs there are, and how
     many replies lie in the hosts' spools.
 

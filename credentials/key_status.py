@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from credentials import key_census, key_rows
 from credentials.key_census import UNKNOWN
 from credentials.keyring import NEXT, PREVIOUS, SECRET, Keyring
-from credentials.spool import Spools
+from credentials.spool import NO_SPOOLS, Spools
 from credentials.vault import Vault
 from flow8_core.store import Store
 
@@ -44,7 +44,7 @@ class Status:
 Processes = Mapping[str, tuple[str, tuple[str, ...]]]  # id -> (its primary kid, all that it reads with)
 
 
-def look(store: Store, keyring: Keyring, processes: Processes, spools: Spools = Spools()) -> Status:  # noqa: B008
+def look(store: Store, keyring: Keyring, processes: Processes, spools: Spools = NO_SPOOLS) -> Status:
     """The status, from a count of everything that is sealed. Raises `StoreUnavailable`, and as `Spool.kids`."""
     vault = Vault(keyring, key_rows.Writer(store, keyring))
     census, rows = key_census.take(store, vault, spools), key_rows.all_rows(store)

@@ -16,7 +16,7 @@ from credentials import key_census, key_rows
 from credentials.keyring import Keyring
 from credentials.rotation import record
 from credentials.sealed import SEALED, documents, envelopes
-from credentials.spool import Spools
+from credentials.spool import NO_SPOOLS, Spools
 from credentials.vault import EnvelopeRejected, Place, Vault
 from flow8_core import crashpoints
 from flow8_core.errors import Conflict, Flow8Error, NotFound, ValidationFailed
@@ -47,7 +47,7 @@ class Retirement:
         keyring: Keyring,
         *,
         primaries: Mapping[str, str] | None = None,
-        spools: Spools = Spools(),  # noqa: B008  frozen
+        spools: Spools = NO_SPOOLS,
         settle_s: float = SETTLE_S,
         pause: Callable[[float], None] | None = None,
     ) -> None:

@@ -122,6 +122,9 @@ class Spools:
         return self.here.kids(vault) + Counter[str | None](dict(self.elsewhere()))
 
 
+NO_SPOOLS = Spools()
+
+
 def _name(path: GrantPath) -> str:
     return next(name for name, known in _PATHS.items() if known == path)
 

@@ -15,7 +15,7 @@ from credentials.link import Link
 from credentials.refresh_settings import RefreshSettings
 from credentials.retirement import Retirement
 from credentials.rotation import Report, Rotation
-from credentials.spool import Spool, Spools
+from credentials.spool import NO_SPOOLS, Spool, Spools
 from credentials.vault import Vault
 from flow8_core.egress import Egress
 from flow8_core.errors import Conflict, InternalError
@@ -144,4 +144,4 @@ def test_a_folder_that_may_not_be_looked_into_is_no_empty_one(desk: Desk, monkey
 
 
 def test_without_a_spool_nothing_is_counted(desk: Desk) -> None:
-    assert counted(desk, before(), Spools()) == {}
+    assert counted(desk, before(), NO_SPOOLS) == {}
