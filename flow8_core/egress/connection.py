@@ -120,7 +120,7 @@ class Connection:
 
     def _hear(self, request: Request) -> Reply:
         """The head of the answer."""
-        self._reply = reply = Reply(self.wire, method=request.method)  # type: ignore[arg-type]  # as much of a socket as it needs
+        self._reply = reply = Reply(self.wire, method=request.method)
         reply.begin()
         self.wire.head_is_read()
         if reply.will_close:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import http.client
 import re
-from io import BufferedIOBase
+import socket
+from io import BufferedIOBase, BufferedReader
+from typing import Protocol, cast
 
 from urllib3 import HTTPHeaderDict
 
@@ -27,6 +29,12 @@ class BadReply(http.client.HTTPException):
     """The bytes are no HTTP/1.1 response. The text completes "the answer cannot be used: ..." and quotes none of it."""
 
 
+class Source(Protocol):
+    """What a response is read from."""
+
+    def makefile(self, mode: str) -> BufferedReader: ...
+
+
 class Reply(http.client.HTTPResponse):
     """The standard library's response with a head and chunk parser of its own."""
 
@@ -34,6 +42,9 @@ class Reply(http.client.HTTPResponse):
     length: int | None
     chunked: bool
     will_close: bool
+
+    def __init__(self, source: Source, *, method: str) -> None:
+        super().__init__(cast("socket.socket", source), method=method)  # it asks a socket for its file, and no more
 
     def begin(self) -> None:
         """Read the head of the final response; interim ones (RFC 9110 section 15.2) are passed over."""
