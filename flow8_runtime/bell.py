@@ -31,6 +31,7 @@ class Bell:
         self._settings = settings
         self._wakeup: Wakeup | None = None
         self.flags: redis.Redis | None = None
+        self._finding = threading.Lock()
         self._changed = threading.Condition()
         self._rung_at: dict[str, float] = {}
         self._pending: set[str] = set()
@@ -46,11 +47,12 @@ class Bell:
 
     def find(self) -> Wakeup | None:
         """The broker's wake-up; None where there is no broker yet."""
-        found = broker.find(self._settings) if self._wakeup is None else None
-        if found is not None:
-            self.flags = found.flags()
-            self._wakeup = Wakeup(self.flags)
-        return self._wakeup
+        with self._finding:
+            found = broker.find(self._settings) if self._wakeup is None else None
+            if found is not None:
+                self.flags = found.flags()
+                self._wakeup = Wakeup(self.flags)
+            return self._wakeup
 
     def close(self) -> None:
         """Ring what was put off, and close the connection."""
