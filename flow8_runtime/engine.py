@@ -81,7 +81,7 @@ class Engine:
         self._shares = Shares(threads)
         self._kept = Kept()
         self._exchange = Exchange(self._land, self._give_back)
-        self._lingerer = Lingerer(listener, wakeup, lambda _: self._look(), linger_s=linger_s) if listener else None
+        self._lingerer = Lingerer(listener, wakeup, self._look, linger_s=linger_s) if listener else None
         self._hands_over_at = 0.0
         self._hand_over_s = HAND_OVER_S
         self._worn = False

@@ -21,12 +21,12 @@ BETWEEN_S = 0.002  # two looks
 
 log = logging.getLogger("flow8.engine")
 
-Look = Callable[[str], bool]
+Look = Callable[[], bool]
 
 
 class Lingerer:
     """Listens in a thread of its own, which begins when it is first needed: the process's Celery side is free for other
-    messages meanwhile. `look(queue)` drains what is due and says whether nothing is left."""
+    messages meanwhile. `look()` drains what is due and says whether nothing is left."""
 
     def __init__(self, listener: Listener, wakeup: Wakeup, look: Look, *, linger_s: float) -> None:
         self._listener = listener
@@ -77,7 +77,7 @@ class Lingerer:
             self._answer_bells(queue)
         finally:
             self._wakeup.answer(queue)
-        if not self._look(queue):
+        if not self._look():
             self._wakeup.ring(queue)  # there is more than this process can do, and while it held the flag nobody rang
             self._listener.listen(())  # nobody reads the bells of a busy queue
 
@@ -89,5 +89,5 @@ class Lingerer:
             if not self._listener.heard(self._linger_s):
                 return
             time.sleep(max(0.0, looked_at + BETWEEN_S - time.monotonic()))  # steps that come fast go together
-            quiet = self._look(queue)
+            quiet = self._look()
             looked_at = time.monotonic()

@@ -36,7 +36,7 @@ class Looks:
         self.quiet = True
         self.meanwhile: Callable[[], object] = lambda: None
 
-    def __call__(self, queue: str) -> bool:
+    def __call__(self) -> bool:
         self.seen.append(self.committed)
         act, self.meanwhile = self.meanwhile, lambda: None
         act()
