@@ -29,7 +29,7 @@ from tests.flows.deployment import SCOPES, Deployment, deploy
 from tests.forkserver import CONTEXT
 from tests.processes import until
 
-RARELY = {"sweep_s": 60.0, "beat_s": 0.5}
+RARELY = {"sweep_s": 60.0, "beat_s": 0.5, "linger_s": 0}
 STEPS = {
     "slack": {"module_ref": "slack-message", "input_mapping": {"channel": "#notifications", "message": "x"}},
     "microsoft": {
@@ -45,7 +45,8 @@ STEPS = {
 
 @pytest.fixture
 def home(tmp_path: Path, lab: Lab, redis_url: str) -> Iterator[Deployment]:
-    """A deployment that sweeps once a minute: whatever happens at once, no sweep has done it."""
+    """A deployment that sweeps once a minute, and whose drainers do not linger: whatever happens at once, neither has
+    done it."""
     deployment = deploy(tmp_path, lab, store=f"sqlite:///{tmp_path / 'flow8.db'}", broker=redis_url, worker=RARELY)
     yield deployment
     deployment.close()
