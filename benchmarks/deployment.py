@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from flow8_runtime.foundation import Foundation
 from flow8_runtime.platform import Platform
 
 TOKEN = "xoxb-benchmark-0123456789-abcdefghijkl"
+MOMENT_S = 0.05  # in which whoever holds something lets go of it
 S3_KEYS = {"access_key_id": "AKIABENCHMARK2345ABC", "secret_access_key": "a1B2" * 10}
 
 
@@ -77,6 +79,7 @@ class Deployment:
                 self.platform.store.update("bench", {"_id": "probe"}, {"$set": {"at": 1}}, upsert=True)
                 return
             worker.go_on()
+            time.sleep(MOMENT_S)
 
     @contextmanager
     def worker(self, processes: int) -> Iterator[Worker]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PATIENCE_S = 120.0
+HALTED = {"T", "Z"}  # or dead
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -24,8 +25,11 @@ class Worker:
     ready_s: float
 
     def halt(self) -> None:
-        """Let none of its processes go on."""
+        """Let none of its processes go on. One that is in the kernel is halted only when it comes back from there,
+        perhaps with a lock, so wait for that."""
         os.killpg(self.process.pid, signal.SIGSTOP)
+        while not all(_halted(pid) for pid in _tree(self.process.pid)):
+            time.sleep(0.001)
 
     def go_on(self) -> None:
         """Let them go on."""
@@ -78,8 +82,17 @@ def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def _stat(of: Path) -> list[str]:
+    """What the kernel says of a process or thread, from its state on (proc(5))."""
+    return (of / "stat").read_text().rpartition(") ")[2].split()
+
+
+def _halted(pid: int) -> bool:
+    return all(_stat(thread)[0] in HALTED for thread in Path(f"/proc/{pid}/task").iterdir())
+
+
 def _cpu(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    fields = _stat(Path(f"/proc/{pid}"))
     return (int(fields[11]) + int(fields[12])) * TICK_S
 
 
