@@ -37,9 +37,9 @@ STEP_RUNS = "step_runs"
 FLOW_INDEXES = (Index(keys=(("company_id", 1), ("created_at", -1))),)
 PLAY_INDEXES = (
     Index(keys=(("queue", 1), ("lane", 1), ("rank", 1), ("due_at", 1))),  # what is due, and what has no head at all
-    Index(keys=(("until", 1),)),  # what is in flight: lease ends
-    Index(keys=(("waiting_for", 1),)),  # what waits for a link
-    Index(keys=(("rotate_at", 1),)),  # what has a second lane behind its head
+    Index(keys=(("until", 1),), sparse=True),  # what is in flight: lease ends
+    Index(keys=(("waiting_for", 1),), sparse=True),  # what waits for a link
+    Index(keys=(("rotate_at", 1),), sparse=True),  # what has a second lane behind its head
     Index(keys=(("company_id", 1), ("created_at", -1))),
 )
 STEP_RUN_INDEXES: tuple[Index, ...] = ()  # found by the range of their _id

@@ -38,11 +38,13 @@ class Index:
     `unique` holds for missing fields too: they count as null, so that two documents without the field collide.
     `expire_after_s`: documents may be removed that many seconds after the date in the (single) field; this is
     housekeeping and happens late or never, so a reader must look at the date itself.
+    `sparse`: documents without the (single) field cost nothing; only filters that no such document passes are served.
     """
 
     keys: tuple[tuple[str, int], ...]
     unique: bool = False
     expire_after_s: int | None = None
+    sparse: bool = False
 
     def __post_init__(self) -> None:
         paths = {path for path, _ in self.keys}
@@ -50,6 +52,8 @@ class Index:
             raise ValidationFailed("An index needs different paths, each with a direction 1 or -1.")
         if self.expire_after_s is not None and len(paths) > 1:
             raise ValidationFailed("An index that expires documents has one path.")
+        if self.sparse and (len(paths) > 1 or self.unique):
+            raise ValidationFailed("A sparse index has one path, and is not unique.")
 
     @property
     def name(self) -> str:

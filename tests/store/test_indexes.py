@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -172,6 +174,84 @@ def test_declaring_again_changes_what_is_different(store: Store) -> None:
         store.insert("seen", {"_id": 2, "name": "x"})
 
 
+_PARTLY_WITHOUT = (
+    {"_id": 1, "until": 5},
+    {"_id": 2},
+    {"_id": 3, "until": None},
+    {"_id": 4, "until": "later"},
+    {"_id": 5, "until": [3, 7]},
+    {"_id": 6, "until": [None]},
+    {"_id": 7, "until": []},
+    {"_id": 8, "until": {"at": 5}},
+)
+_ABOUT_IT: tuple[dict[str, Any], ...] = (
+    {"until": 5},
+    {"until": None},
+    {"until": []},
+    {"until": {"$in": [5, "later"]}},
+    {"until": {"$in": [5, None]}},
+    {"until": {"$nin": [5]}},
+    {"until": {"$ne": 5}},
+    {"until": {"$ne": None}},
+    {"until": {"$gt": 4}},
+    {"until": {"$gte": None}},
+    {"until": {"$lte": None}},
+    {"until": {"$exists": True}},
+    {"until": {"$exists": False}},
+    {"until": {"$gt": 4}, "_id": {"$gt": 1}},
+    {"$or": [{"until": 5}, {"until": None}]},
+    {},
+)
+
+
+@pytest.mark.parametrize("asked", _ABOUT_IT, ids=str)
+def test_a_sparse_index_changes_no_answer(store: Store, asked: dict[str, Any]) -> None:
+    store.declare("sparse", [Index((("until", 1),), sparse=True)])
+    for name in ("sparse", "bare"):
+        store.batch([Insert(name, each) for each in _PARTLY_WITHOUT])
+
+    def same() -> None:
+        for sort in ([("_id", 1)], [("until", 1), ("_id", 1)]):
+            assert store.find("sparse", asked, sort=sort) == store.find("bare", asked, sort=sort)
+        assert store.count("sparse", asked) == store.count("bare", asked)
+
+    same()
+    for name in ("sparse", "bare"):
+        store.update(name, {"_id": 1}, {"$unset": {"until": 1}})
+        store.update(name, {"_id": 2}, {"$set": {"until": 5}})
+        store.update(name, {"_id": 3}, {"_id": 3, "until": 6})
+        store.update(name, {"_id": 4}, {"_id": 4})
+        store.update(name, {"_id": 5}, {"_id": 5})
+        store.update(name, {"_id": 7}, {"_id": 7, "until": [5, 6]})
+        store.delete(name, {"_id": 6})
+    same()
+
+
+def test_a_plain_index_becomes_a_sparse_one(store: Store) -> None:
+    store.declare("plays", [Index((("until", 1),))])
+    store.batch([Insert("plays", {"_id": 1}), Insert("plays", {"_id": 2, "until": 5})])
+
+    store.declare("plays", [Index((("until", 1),), sparse=True)])
+
+    assert [each["_id"] for each in store.find("plays", {"until": None})] == [1]
+    assert [each["_id"] for each in store.find("plays", {"until": {"$gt": 4}})] == [2]
+
+
+def test_a_file_from_before_there_were_sparse_indexes_gets_them(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with closing(SqliteStore(path, clock=ManualClock())) as store:
+        store.declare("plays", [Index((("until", 1),))])
+        store.insert("plays", {"_id": 2, "until": 5})
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("ALTER TABLE flow8_indexes DROP COLUMN is_sparse")
+        connection.commit()
+
+    with closing(SqliteStore(path, clock=ManualClock())) as store:
+        store.declare("plays", [Index((("until", 1),), sparse=True)])
+
+        assert [each["_id"] for each in store.find("plays", {"until": 5})] == [2]
+
+
 def test_an_index_of_two_arrays_is_refused(sqlite_url: str) -> None:
     with closing(open_store(sqlite_url)) as store:
         store.declare("plays", [Index((("a", 1), ("b", 1)))])
@@ -195,6 +275,12 @@ def test_an_index_that_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(ValidationFailed):
         Index(paths, expire_after_s=expire_after_s)
+
+
+@pytest.mark.parametrize(("paths", "unique"), [((("a", 1), ("b", 1)), False), ((("a", 1),), True)])
+def test_only_a_plain_index_of_one_path_may_be_sparse(paths: tuple[tuple[str, int], ...], unique: bool) -> None:
+    with pytest.raises(ValidationFailed):
+        Index(paths, unique=unique, sparse=True)
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ COUNT = 100_000
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _INDEXES = [
     Index((("queue", 1), ("lane", 1), ("rank", 1), ("due_at", 1))),
-    Index((("until", 1),)),
-    Index((("waiting_for", 1),)),
+    Index((("until", 1),), sparse=True),
+    Index((("waiting_for", 1),), sparse=True),
     Index((("company_id", 1), ("created_at", -1))),
     Index((("company_id", 1), ("name", 1)), unique=True),
 ]

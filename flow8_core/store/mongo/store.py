@@ -144,7 +144,7 @@ class MongoStore:
 
 
 def _create_index(mongo: Mongo, index: Index) -> None:
-    options: dict[str, Any] = {"name": index.name, "unique": index.unique}
+    options: dict[str, Any] = {"name": index.name, "unique": index.unique, "sparse": index.sparse}
     if index.expire_after_s is not None:
         options["expireAfterSeconds"] = index.expire_after_s
     try:

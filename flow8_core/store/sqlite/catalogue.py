@@ -20,7 +20,7 @@ from flow8_core.errors import ValidationFailed
 from flow8_core.store.base import Index
 from flow8_core.store.dialect import keys
 from flow8_core.store.dialect.documents import check_collection, decode
-from flow8_core.store.dialect.paths import ARRAY, ARRAYS, Parts, lookup, scalar, split
+from flow8_core.store.dialect.paths import ARRAY, ARRAYS, MISSING, Parts, lookup, scalar, split
 
 Entry = tuple[int | bytes, ...]
 _FILL_AT_ONCE = 25_000  # documents in memory while a new index is filled
@@ -28,7 +28,7 @@ _FILL_AT_ONCE = 25_000  # documents in memory while a new index is filled
 TABLES = """
 CREATE TABLE IF NOT EXISTS flow8_collections (name TEXT PRIMARY KEY, durable INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS flow8_indexes (number INTEGER PRIMARY KEY, collection TEXT NOT NULL, keys TEXT NOT NULL,
-    is_unique INTEGER NOT NULL, expire_after_s INTEGER, UNIQUE (collection, keys));
+    is_unique INTEGER NOT NULL, expire_after_s INTEGER, is_sparse INTEGER NOT NULL DEFAULT 0, UNIQUE (collection, keys));
 """
 
 
@@ -65,6 +65,8 @@ class IndexTable:
             value = scalar(document, parts)
             if value is ARRAY:
                 return self._multikey(document)
+            if value is MISSING and self.index.sparse:
+                return ()
             entry.append(keys.encode(value))
         return (tuple(entry),)
 
@@ -129,6 +131,14 @@ class Catalogue:
     collections: Mapping[str, Collection]
 
 
+def prepare(connection: sqlite3.Connection) -> None:
+    """Make the catalogue's own tables, or what newer versions have added to them."""
+    connection.executescript(TABLES)
+    columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(flow8_indexes)").fetchall()}
+    if "is_sparse" not in columns:
+        connection.execute("ALTER TABLE flow8_indexes ADD COLUMN is_sparse INTEGER NOT NULL DEFAULT 0")
+
+
 def version_of(connection: sqlite3.Connection) -> int:
     """The number of the newest catalogue."""
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -141,10 +151,11 @@ def read(connection: sqlite3.Connection) -> Catalogue:
     with_arrays: set[int] = set()
     indexes: dict[str, list[IndexTable]] = {}
     rows = connection.execute(
-        "SELECT number, collection, keys, is_unique, expire_after_s FROM flow8_indexes"
+        "SELECT number, collection, keys, is_unique, expire_after_s, is_sparse FROM flow8_indexes"
     ).fetchall()
-    for number, collection, paths, unique, expire in rows:
-        index = Index(tuple((path, direction) for path, direction in json.loads(paths)), bool(unique), expire)
+    for number, collection, paths, unique, expire, sparse in rows:
+        fields = tuple((path, direction) for path, direction in json.loads(paths))
+        index = Index(fields, bool(unique), expire, bool(sparse))
         table = IndexTable(number, index, with_arrays)
         if connection.execute(f"SELECT 1 FROM {table.table} WHERE m = 1 LIMIT 1").fetchall():  # noqa: S608
             with_arrays.add(number)
@@ -186,8 +197,9 @@ def satisfied(known: Collection | None, indexes: Sequence[Index], *, durable: bo
 
 def _create_index(connection: sqlite3.Connection, collection: str, index: Index) -> IndexTable:
     number = connection.execute(
-        "INSERT INTO flow8_indexes (collection, keys, is_unique, expire_after_s) VALUES (?, ?, ?, ?) RETURNING number",
-        (collection, json.dumps(index.keys), index.unique, index.expire_after_s),
+        "INSERT INTO flow8_indexes (collection, keys, is_unique, expire_after_s, is_sparse) VALUES (?, ?, ?, ?, ?)"
+        " RETURNING number",
+        (collection, json.dumps(index.keys), index.unique, index.expire_after_s, index.sparse),
     ).fetchall()[0][0]
     table = IndexTable(number, index, set())
     columns = ", ".join(f"{column} BLOB NOT NULL" for column in table.columns)

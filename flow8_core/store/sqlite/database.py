@@ -16,7 +16,7 @@ from types import TracebackType
 
 from flow8_core.errors import StoreUnavailable
 from flow8_core.store.forks import around_fork
-from flow8_core.store.sqlite.catalogue import TABLES
+from flow8_core.store.sqlite import catalogue
 from flow8_core.store.sqlite.gate import Gate
 
 _BUSY_MS = 400  # for foreign tools, which do not know of the gate
@@ -110,7 +110,7 @@ class Database:
             writer.execute("PRAGMA journal_mode = WAL").fetchall()
             writer.execute(f"PRAGMA synchronous = {_NORMAL}")
             writer.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}").fetchall()
-            writer.executescript(TABLES)
+            catalogue.prepare(writer)
             reader.execute("SELECT count(*) FROM flow8_collections").fetchall()
             reader.execute("PRAGMA query_only = 1")
         except BaseException:

@@ -68,7 +68,7 @@ class _Terms:
 
 def choose(collection: Collection, matcher: Matcher, sort: Sort) -> Plan:
     """The best plan that the indexes allow; a scan of the collection at worst."""
-    if matcher.alternatives or any(each.operator != "$eq" for each in matcher.conditions) or collection.has_arrays:
+    if matcher.alternatives or collection.has_arrays or not all(map(_is_plain, matcher.conditions)):
         return _chosen(collection, matcher, sort)
     shape = (*(each.path for each in matcher.conditions), *sort)
     known = collection.plans.get(shape)
@@ -79,6 +79,18 @@ def choose(collection: Collection, matcher: Matcher, sort: Sort) -> Plan:
         return plan
     remembered: _Equalities = known
     return remembered.plan_for(matcher)
+
+
+def _is_plain(condition: Condition) -> bool:
+    """Whether it only compares with a value, and not with null, which is what a missing field counts as."""
+    return condition.operator == "$eq" and condition.key != keys.NULL
+
+
+def _excludes_missing(condition: Condition) -> bool:
+    """Whether no document without the field passes."""
+    if condition.operator == "$in":
+        return keys.NULL not in condition.choices
+    return condition.operator in ("$eq", *_RANGES) and condition.key != keys.NULL
 
 
 class _Equalities(NamedTuple):
@@ -117,6 +129,8 @@ def _chosen(collection: Collection, matcher: Matcher, sort: Sort) -> Plan:
     for index in collection.indexes:
         first = index.index.keys[0][0]
         if first not in by_path and not (sort and sort[0][0] == first):
+            continue
+        if index.index.sparse and not any(map(_excludes_missing, by_path.get(first, ()))):
             continue
         terms = _terms(index, by_path)
         order = _order(index, terms.equal, sort)

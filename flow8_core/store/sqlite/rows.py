@@ -74,7 +74,7 @@ def insert(connection: sqlite3.Connection, collection: Collection, document: Map
         ).lastrowid
         for index in collection.indexes:
             entries = index.entries(document)
-            if entries[0][0]:
+            if _met_array(entries):
                 index.meet_array(connection)
             for entry in entries:
                 connection.execute(index.insert_sql, (*entry, row))
@@ -94,7 +94,7 @@ def insert_all(
         )
         for index in collection.indexes:
             entries = list(index.entries_of_all(document for document, _ in documents))
-            if any(each[0][0] for each in entries):
+            if any(map(_met_array, entries)):
                 index.meet_array(connection)
             rows = [(*entry, row) for row, each in enumerate(entries, first) for entry in each]
             connection.executemany(index.insert_sql, rows)
@@ -194,13 +194,17 @@ def _move(
     """Change a document's entries in an index."""
     if before == after:
         return
-    if len(before) == len(after) == 1 and not after[0][0]:
+    if len(before) == len(after) == 1 and not _met_array(after):
         connection.execute(index.move_sql, (*after[0], *before[0], row))
         return
-    if after[0][0]:
+    if _met_array(after):
         index.meet_array(connection)
     connection.executemany(index.delete_sql, [(*entry, row) for entry in before if entry not in after])
     connection.executemany(index.insert_sql, [(*entry, row) for entry in after if entry not in before])
+
+
+def _met_array(entries: Sequence[Entry]) -> bool:
+    return bool(entries) and entries[0][0] == 1
 
 
 def _upsert(connection: sqlite3.Connection, collection: Collection, matcher: Matcher, change: Change) -> bytes:
