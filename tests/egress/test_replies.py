@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -177,6 +178,30 @@ def test_headers_ignore_case_and_repeated_ones_are_joined(egress_to: EgressTo, s
     headers = egress_to(server).send("GET", server.url(), deadline=soon).headers
 
     assert (headers["X-ONE"], headers["folded"], headers["Latin"]) == ("a, b", "c d", "\xfc")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"A: x" + b" " * 60_000 + b"y\r\n", b"A: x\r\n" + b" " * 60_000 + b"y\r\n", b"A: x\r\n" + b" " * 70_000],
+)
+def test_a_header_of_blanks_costs_no_more_time_than_another(
+    egress_to: EgressTo, serve: Serve, soon: Deadline, line: bytes
+) -> None:
+    server = serve(once(OK + line + b"Content-Length: 0\r\n\r\n"))
+    egress = egress_to(server)
+
+    began = time.process_time()
+    with suppress(VendorBadResponse):
+        egress.send("GET", server.url(), deadline=soon)
+
+    assert time.process_time() - began < 1.0
+
+
+def test_folded_lines_count_among_the_headers(egress_to: EgressTo, serve: Serve, soon: Deadline) -> None:
+    server = serve(once(OK + b"A: x\r\n" + b" y\r\n" * 1000 + b"Content-Length: 0\r\n\r\n"))
+
+    with pytest.raises(VendorBadResponse, match="too many headers"):
+        egress_to(server).send("GET", server.url(), deadline=soon)
 
 
 def test_cookies_are_not_kept(egress_to: EgressTo, serve: Serve, soon: Deadline) -> None:
