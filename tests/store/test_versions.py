@@ -1,4 +1,4 @@
-"""A process that replaces what it wrote last does not read it again, and that changes nothing but the time."""
+"""A process that replaces what it wrote or found last does not read it again, and that changes nothing but the time."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ OPS = st.one_of(
     st.builds(lambda rev: ("set", {}, {"$set": {"rev": rev, "until": rev}}), st.integers(0, 3)),
     st.just(("delete", {}, {})),
     st.just(("insert", {}, {"rev": 0})),
+    st.just(("look", {}, {})),
 )
 STEPS = st.lists(st.tuples(st.sampled_from([0, 1]), st.sampled_from(["p", "q"]), OPS), max_size=25)
 
@@ -46,6 +47,9 @@ def test_two_processes_that_replace_each_others_documents_see_what_one_would(
     model: dict[str, Document] = {}
     _empty(pair[0])
     for who, key, (what, where, body) in steps:
+        if what == "look":  # what it finds is remembered, too
+            pair[who].find("plays", {}, sort=[("queue", 1)], limit=2)
+            continue
         (applied,) = pair[who].batch([_op(what, key, where, body)])
 
         assert applied is _applied(model, what, key, where, body), (what, where, body)
@@ -65,6 +69,18 @@ def test_what_somebody_else_wrote_in_between_is_not_overwritten(pair: tuple[Stor
 
     assert mine.update("plays", {"_id": "p", "rev": 1, "by": "me"}, {"_id": "p", "rev": 2}) is None
     assert mine.get("plays", "p") == {"_id": "p", "rev": 1, "by": "them"}
+
+
+def test_whoever_changes_what_a_find_gave_them_changes_nothing_that_is_stored(pair: tuple[Store, Store]) -> None:
+    mine = pair[0]
+    _empty(mine)
+    mine.insert("plays", {"_id": "p", "rev": 0, "queue": "x", "steps": {"s": 1}})
+    (found,) = mine.find("plays", {}, limit=1)
+    found["rev"], found["queue"], found["steps"]["s"] = 7, "y", 2
+
+    assert mine.batch([Update("plays", {"_id": "p", "rev": 7}, {"_id": "p", "rev": 8})]) == [False]
+    assert mine.batch([Update("plays", {"_id": "p", "rev": 0}, {"_id": "p", "rev": 1, "queue": "z"})]) == [True]
+    assert [mine.count("plays", {"queue": queue}) for queue in "xyz"] == [0, 0, 1]
 
 
 def test_an_index_that_somebody_else_declares_meanwhile_is_kept(pair: tuple[Store, Store]) -> None:

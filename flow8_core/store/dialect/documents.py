@@ -14,6 +14,7 @@ from bson.errors import BSONError
 
 from flow8_core.errors import ValidationFailed
 from flow8_core.store.base import Document
+from flow8_core.store.dialect.paths import may_have_dollars
 
 RESERVED = "_writes"  # where the MongoDB store stamps its writes
 _COLLECTION = re.compile(r"[a-z][a-z0-9_]{0,60}\Z")
@@ -65,6 +66,8 @@ def check_storable(document: Mapping[str, Any]) -> None:
 
 def check_fields(document: Mapping[str, Any]) -> None:
     """Raises `ValidationFailed` for a top-level field that no document may have."""
+    if RESERVED not in document and not may_have_dollars(document):
+        return
     for name in document:
         if type(name) is not str or name == RESERVED or name.startswith("$"):
             raise ValidationFailed(f"A document's field cannot be named {name!r}.", path=str(name))

@@ -11,7 +11,7 @@ from bson.objectid import ObjectId
 from flow8_core.errors import ValidationFailed
 from flow8_core.store.base import Filter, Sort
 from flow8_core.store.dialect import keys
-from flow8_core.store.dialect.paths import ARRAYS, MISSING, Parts, lookup, split
+from flow8_core.store.dialect.paths import ARRAYS, MISSING, Parts, lookup, may_have_dollars, split
 
 Operator = Callable[["Condition", list[Any]], bool]  # of all values that a path leads to
 
@@ -117,6 +117,8 @@ def _conditions(path: str, value: Any) -> list[Condition]:
 def is_operators(value: Any) -> bool:
     """Whether this is a mapping of operators rather than a value. Raises `ValidationFailed` for a mixture."""
     if type(value) in _NO_MAPPINGS or (not isinstance(value, dict) and not isinstance(value, Mapping)):
+        return False
+    if not may_have_dollars(value):
         return False
     dollars = [name for name in value if isinstance(name, str) and name[:1] == "$"]
     if dollars and len(dollars) < len(value):

@@ -35,10 +35,18 @@ def split(path: Any) -> Parts:
     return parts
 
 
+def may_have_dollars(names: Iterable[Any]) -> bool:
+    """False where none of these names begins with a dollar, for certain; asked at every write and filter."""
+    try:
+        return "$" in "".join(names)
+    except TypeError:
+        return True
+
+
 def scalar(document: Mapping[str, Any], parts: Parts) -> Any:
     """The one value that a path leads to; `MISSING`; or `ARRAY` where it meets one, on its way or at its end."""
-    value: Any = document
-    for part in parts:
+    value: Any = document.get(parts[0], MISSING)
+    for part in parts[1:]:
         if isinstance(value, dict):
             value = value.get(part, MISSING)
         elif isinstance(value, ARRAYS):

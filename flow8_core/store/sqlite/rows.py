@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from flow8_core.store.base import Document, DuplicateKey, Sort
@@ -18,7 +19,7 @@ from flow8_core.store.sqlite.catalogue import Collection, Entry, IndexTable
 from flow8_core.store.sqlite.plan import Statement, choose
 from flow8_core.store.sqlite.versions import Version, Versions
 
-Row = tuple[int, Document]
+Row = tuple[int, bytes, Document]
 Moving = tuple[IndexTable, Sequence[Entry]]
 
 
@@ -31,26 +32,26 @@ def body(connection: sqlite3.Connection, collection: Collection, key: bytes) -> 
 def select(
     connection: sqlite3.Connection, collection: Collection, matcher: Matcher, sort: Sort = (), limit: int = 0
 ) -> list[Row]:
-    """The first `limit` matches (0: all) in order, each with its row number."""
+    """The first `limit` matches (0: all) in order, each with its row number and its BSON."""
     if matcher.one is not None:  # no plan for what every compare-and-set does
         rows = connection.execute(collection.get_sql, (matcher.one,)).fetchall()
-        found = [(row, decode(body)) for row, body in rows]
-        return [item for item in found if matcher.matches(item[1])]
+        found = [(row, body, decode(body)) for row, body in rows]
+        return [item for item in found if matcher.matches(item[2])]
     plan = choose(collection, matcher, sort)
     found = []
     if plan.multikey is not None:
         bodies = dict(_bodies(connection, plan.multikey))
-        found = [(row, document) for row, document in zip(bodies, map(decode, bodies.values()), strict=True)]
-        found = [item for item in found if matcher.matches(item[1])]
+        found = [(row, body, decode(body)) for row, body in bodies.items()]
+        found = [item for item in found if matcher.matches(item[2])]
     ordered = plan.ordered and not (found and sort)
     for row, body in _bodies(connection, plan.main):
         document = decode(body)
         if plan.exact or plan.rest.matches(document):
-            found.append((row, document))
+            found.append((row, body, document))
             if ordered and 0 < limit <= len(found):
                 break
     if not ordered:
-        found = in_order(found, sort, document=lambda item: item[1])
+        found = in_order(found, sort, document=itemgetter(2))
     return found[:limit] if limit else found
 
 
@@ -123,7 +124,7 @@ def update(
     found = select(connection, collection, matcher, sort, 1)
     if not found:
         return _upsert(connection, collection, matcher, change) if upsert else None
-    row, old = found[0]
+    row, _, old = found[0]
     moving = _moving(collection, change, old)
     new = change.apply(old)
     body = body or checked_body(new)
@@ -146,7 +147,7 @@ def _replaced(
     """Replace a document that this process wrote last, if it still is as it was then. Raises `DuplicateKey`."""
     if change.replacement is None or not last.tells(collection, matcher):
         return False
-    moving = _moving(collection, change, last.simple)
+    moving = _moving(collection, change, last.fields)
     sql = f"UPDATE {collection.table} SET body = ? WHERE row = ? AND body = ?"  # noqa: S608
     if connection.execute(sql, (body, last.row, last.body)).rowcount != 1:
         return False
@@ -162,12 +163,12 @@ def delete(
     if not found:
         return None
     remove(connection, collection, found[0])
-    return found[0][1]
+    return found[0][2]
 
 
 def remove(connection: sqlite3.Connection, collection: Collection, found: Row) -> None:
     """Remove a document that `select` gave."""
-    row, document = found
+    row, _, document = found
     for index in collection.indexes:
         connection.executemany(index.delete_sql, [(*entry, row) for entry in index.entries(document)])
     connection.execute(f"DELETE FROM {collection.table} WHERE row = ?", (row,))  # noqa: S608
@@ -199,8 +200,12 @@ def _move(
         return
     if _met_array(after):
         index.meet_array(connection)
-    connection.executemany(index.delete_sql, [(*entry, row) for entry in before if entry not in after])
-    connection.executemany(index.insert_sql, [(*entry, row) for entry in after if entry not in before])
+    for entry in before:
+        if entry not in after:
+            connection.execute(index.delete_sql, (*entry, row))
+    for entry in after:
+        if entry not in before:
+            connection.execute(index.insert_sql, (*entry, row))
 
 
 def _met_array(entries: Sequence[Entry]) -> bool:

@@ -26,7 +26,7 @@ from flow8_core.store.dialect.updating import Change, compile_update
 from flow8_core.store.sqlite import catalogue, rows
 from flow8_core.store.sqlite.catalogue import Catalogue, Collection
 from flow8_core.store.sqlite.database import Database
-from flow8_core.store.sqlite.versions import Versions
+from flow8_core.store.sqlite.versions import FOUND_AT_MOST, Versions
 
 PURGE_EVERY_S = 60.0
 PURGE_AT_MOST = 500  # documents of an index in one go, since a write of somebody's carries it
@@ -91,8 +91,8 @@ class SqliteStore:
         matcher, paths = compile_filter(filter), [split(path) for path in fields]
         compile_sort(sort)
         check_limit(limit)
-        found = self._select(collection, matcher, sort, limit)
-        return [project(document, paths) for _, document in found] if paths else [document for _, document in found]
+        found = self._select(collection, matcher, sort, limit, remembered=not paths and 0 < limit <= FOUND_AT_MOST)
+        return [project(document, paths) for *_, document in found] if paths else [document for *_, document in found]
 
     def update(
         self, collection: str, filter: Filter, update: Mapping[str, Any], *, sort: Sort = (), upsert: bool = False
@@ -145,7 +145,9 @@ class SqliteStore:
     def close(self) -> None:
         self._database.close()
 
-    def _select(self, name: str, matcher: Matcher, sort: Sort, limit: int) -> list[rows.Row]:
+    def _select(
+        self, name: str, matcher: Matcher, sort: Sort, limit: int, *, remembered: bool = False
+    ) -> list[rows.Row]:
         """The documents of one snapshot, which one statement is by itself: then nothing has to be begun and ended."""
         seen = self._catalogue
         known = seen.collections.get(name)
@@ -154,6 +156,8 @@ class SqliteStore:
                 try:
                     found = rows.select(connection, known, matcher, sort, limit)
                     if matcher.one is not None or seen.version == catalogue.version_of(connection):
+                        if remembered:
+                            self._versions.found(known, found)
                         return found
                 except sqlite3.OperationalError:
                     pass  # an index was dropped meanwhile; or it happens again below

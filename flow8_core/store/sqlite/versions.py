@@ -1,64 +1,75 @@
-"""The documents that this process wrote last, so that its next compare-and-set need not read and decode them again.
+"""The documents that this process wrote or found last, so that its next compare-and-set need not read them again.
 
 What is remembered is only believed where the stored bytes are still the very same, so that it may be out of date.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from flow8_core.store.base import Document
+from flow8_core.store.dialect import keys
 from flow8_core.store.dialect.matching import Matcher
+from flow8_core.store.dialect.paths import MISSING, Parts
 from flow8_core.store.dialect.updating import SIMPLE
 from flow8_core.store.sqlite.catalogue import Collection
 
 MOST = 256  # documents
+FOUND_AT_MOST = 64  # by one find: who reads more will hardly write it all
 LARGEST_BYTES = 16 * 1024
 
 Key = tuple[str, bytes]  # collection, encoded _id
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
-    """A document as it was written: its row, its BSON, its simple top-level values, and the names of all others."""
+class Version(NamedTuple):
+    """A document as it was: its row, its BSON, and its fields, of which only the simple values are to be believed:
+    what stands deeper may have been changed by whoever holds the document."""
 
     row: int
     body: bytes
-    simple: Mapping[str, Any]
-    others: frozenset[str]
+    fields: Mapping[str, Any]
 
     def tells(self, collection: Collection, matcher: Matcher) -> bool:
         """Whether the simple values are enough to say that it matches, and where it stands in every index."""
-        if matcher.alternatives or not all(
-            each.operator == "$eq" and self._is_simple(each.parts) for each in matcher.conditions
-        ):
+        if matcher.alternatives:
             return False
-        indexed = all(self._is_simple(parts) for index in collection.indexes for parts in index.parts)
-        return indexed and matcher.matches(self.simple)
+        for condition in matcher.conditions:
+            if condition.operator != "$eq" or not self._is_simple(condition.parts) or not condition.holds(self.fields):
+                return False
+        return all(map(self._is_simple, collection.paths))
 
-    def _is_simple(self, parts: tuple[str, ...]) -> bool:
-        return len(parts) == 1 and parts[0] not in self.others
+    def _is_simple(self, parts: Parts) -> bool:
+        return len(parts) == 1 and type(self.fields.get(parts[0], MISSING)) in SIMPLE
 
 
 class Versions:
-    """The last few versions. Written to within write transactions, of which there is one at a time."""
+    """The last few versions. Threads share one."""
 
     def __init__(self) -> None:
         self._versions: dict[Key, Version] = {}
+        self._lock = threading.Lock()
 
     def get(self, key: Key) -> Version | None:
-        """What this process wrote there last, if it is remembered."""
+        """What is remembered of a document."""
         return self._versions.get(key)
 
-    def put(self, key: Key, row: int, body: bytes, document: Document) -> None:
+    def put(self, key: Key, row: int, body: bytes, document: Mapping[str, Any]) -> None:
         """Remember a version, and forget the oldest one where there are many."""
+        with self._lock:
+            self._put(key, row, body, document)
+
+    def found(self, collection: Collection, found: Iterable[tuple[int, bytes, Document]]) -> None:
+        """Remember what a find gave."""
+        with self._lock:
+            for row, body, document in found:
+                self._put((collection.name, keys.encode(document["_id"])), row, body, document)
+
+    def _put(self, key: Key, row: int, body: bytes, document: Mapping[str, Any]) -> None:
         self._versions.pop(key, None)
         if len(body) > LARGEST_BYTES:
             return
-        simple = {name: value for name, value in document.items() if type(value) in SIMPLE}
-        others = frozenset(document.keys() - simple.keys())
-        self._versions[key] = Version(row, body, simple, others)
+        self._versions[key] = Version(row, body, dict(document))
         if len(self._versions) > MOST:
             del self._versions[next(iter(self._versions))]
