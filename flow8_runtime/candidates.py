@@ -119,7 +119,7 @@ class Candidates:
     @property
     def more(self) -> bool:
         """Whether the last looks have shown more than was taken of them."""
-        return any(lane.plays for look in list(self._looks.values()) for lane in list(look.lanes))
+        return any(lane.plays for look in tuple(self._looks.values()) for lane in tuple(look.lanes))
 
     def watch(self, queues: Sequence[str], *, now: datetime, shares: Turn) -> None:
         """See who waits, where nobody has looked for a while: plays that go on in place look at nothing."""

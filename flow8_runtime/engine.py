@@ -257,8 +257,10 @@ class Engine:
 
     def _wake_others(self, hand_in: HandIn, landing: Landing, *, busy: bool) -> None:
         """Those of another queue, for each play that has gone there; and those of ours, where there is more to do."""
-        plays = {each.play_id for each in (hand_in.outcome and hand_in.outcome.claim, hand_in.claim) if each}
-        due = {landing.due[play_id] for play_id in plays & landing.due.keys()}
+        due: set[str] = set()
+        if landing.due:
+            plays = {each.play_id for each in (hand_in.outcome and hand_in.outcome.claim, hand_in.claim) if each}
+            due = {landing.due[play_id] for play_id in plays & landing.due.keys()}
         for queue in due.difference(self._queues):
             self._wake(self._wakeup.ring, queue)
         if busy and hand_in.outcome and (due.intersection(self._queues) or self._ledger.candidates.more):

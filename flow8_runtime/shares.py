@@ -55,11 +55,13 @@ class Shares:
     def room(self, company: ObjectId, lane: str, taken: Mapping[ObjectId | str, int]) -> int:
         """How many slots more this lane of this company may take, besides those that are being `taken`."""
         with self._lock:
-            companies = len({company, *(each for each, _ in self._waiting.values())})
-            share = self._part(companies)
+            share = part = self._part(1)
+            if len(self._waiting) > (lane in self._waiting):  # mostly a lane is alone
+                share = self._part(len({company, *(each for each, _ in self._waiting.values())}))
+                part = self._part_of_lane(share, company, lane)
             return min(
-                share - self._held[company] - taken.get(company, 0),
-                self._part_of_lane(share, company, lane) - self._held[lane] - taken.get(lane, 0),
+                share - self._held.get(company, 0) - taken.get(company, 0),
+                part - self._held.get(lane, 0) - taken.get(lane, 0),
             )
 
     def _part(self, companies: int) -> int:
