@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from bson import ObjectId
@@ -13,6 +14,7 @@ from flow8_core.secret import Secret
 from flow8_core.store import Document
 
 Config = Mapping[str, Any]
+_NOTHING: Config = MappingProxyType({})
 
 
 class Sealer:
@@ -38,22 +40,24 @@ class Sealer:
         """The config with `Secret` values. What `without` has as well is left out, so that a secret which no longer
         opens can be replaced. Raises `EnvelopeRejected`."""
         model = MODELS.get(row["kind"])
-        return self._opened(row["_id"], row["config"], "", model.secrets if model else (), without or {})
+        return self._opened(row["_id"], row["config"], "", model.secrets if model else (), without or _NOTHING)
 
     def _opened(
         self, document_id: ObjectId, config: Config, base: str, secrets: tuple[str, ...], without: Config
     ) -> dict[str, Any]:
         opened: dict[str, Any] = {}
         for name, value in config.items():
-            path, replacement = f"{base}{name}", without.get(name, {})
-            if not isinstance(replacement, Mapping) or (name in without and path in secrets):
+            path = f"{base}{name}"
+            secret = path in secrets
+            replacement = without.get(name, _NOTHING)
+            if replacement is not _NOTHING and (secret or not isinstance(replacement, Mapping)):
                 continue
-            if path in secrets or is_envelope(value):
-                opened[name] = self._vault.open(self._place(document_id, path), value)
-            elif isinstance(value, Mapping):
-                opened[name] = self._opened(document_id, value, f"{path}.", secrets, replacement)
-            else:
+            if not secret and not isinstance(value, Mapping):
                 opened[name] = value
+            elif secret or is_envelope(value):
+                opened[name] = self._vault.open(self._place(document_id, path), value)
+            else:
+                opened[name] = self._opened(document_id, value, f"{path}.", secrets, replacement)
         return opened
 
     def _place(self, document_id: ObjectId, path: str) -> Place:

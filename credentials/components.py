@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from bson import ObjectId
+from bson.errors import InvalidId
 
 from credentials import component_bodies as bodies
 from credentials.audit import Audit, Origin
@@ -162,11 +163,10 @@ class Components:
     def _look_up(self, reference: str) -> Document | None:
         if not isinstance(reference, str):
             raise ValidationFailed("a component is named by its id or its name, as text", path="id")
-        wanted = (
-            {"_id": ObjectId(reference)}
-            if ObjectId.is_valid(reference)
-            else {"name": {"$eq": bodies.normal(reference)}}
-        )
+        try:
+            wanted: dict[str, Any] = {"_id": ObjectId(reference)}
+        except InvalidId:
+            wanted = {"name": {"$eq": bodies.normal(reference)}}
         return next(iter(self._store.find(COLLECTION, self._mine(wanted), limit=1)), None)
 
     def _find(self, reference: str) -> Document:

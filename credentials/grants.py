@@ -108,7 +108,8 @@ class Grant:
 
     def due(self, now: datetime) -> bool:
         """Whether the access token should be replaced before it is used again, or the grant kept alive."""
-        return any(moment is not None and moment <= now for moment in (self.due_at, self.keep_alive_at))
+        due_at, keep_alive_at = self.due_at, self.keep_alive_at
+        return (due_at is not None and due_at <= now) or (keep_alive_at is not None and keep_alive_at <= now)
 
     @property
     def due_at(self) -> datetime | None:

@@ -122,9 +122,11 @@ class Resolver:
             missing = self._providers.get(link.service).scopes.missing(scopes, granted)
             if missing:
                 raise link_errors.lacks_scopes(link, missing)
-        if not patient and not self._ready(link):
-            raise NotReady
-        return self._access(link, deadline, force=False)
+        if not self._ready(link):
+            if not patient:
+                raise NotReady
+            link = self._refresher.fresh(link, deadline=deadline)
+        return self._access(link)
 
     def choose(self, *, company_id: ObjectId, user_id: ObjectId, service: str | None, link_id: str | None) -> Link:
         """Which link a step would get, without opening or refreshing it; perhaps one that is not active. Raises
@@ -136,7 +138,7 @@ class Resolver:
     def renew(self, access: LinkAccess, *, deadline: Deadline) -> LinkAccess:
         """The link again, with another access token than the one that the vendor has just refused. Raises what
         `Refresher.fresh` raises."""
-        return self._access(access.link, deadline, force=True)
+        return self._access(self._refresher.fresh(access.link, deadline=deadline, force=True))
 
     def component(
         self, *, company_id: ObjectId, kind: str, component_id: str | None = None, provider: str | None = None
@@ -144,9 +146,7 @@ class Resolver:
         """The component for a step, as `Components.resolve`."""
         return Components(self._store, self._vault, company_id).resolve(kind, id=component_id, provider=provider)
 
-    def _access(self, link: Link, deadline: Deadline, *, force: bool) -> LinkAccess:
-        if force or not self._ready(link):
-            link = self._refresher.fresh(link, deadline=deadline, force=force)
+    def _access(self, link: Link) -> LinkAccess:
         return LinkAccess(link.open("access_token"), link, self._providers.get(link.service))
 
     def _ready(self, link: Link) -> bool:

@@ -8,7 +8,7 @@ so.
 
 from __future__ import annotations
 
-import base64
+import binascii
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -149,6 +149,7 @@ class Vault:
 
 
 _PERSON = b"flow8-field-v2"
+_VERSION = VERSION.to_bytes(4, "big")
 
 
 def _context(place: Place) -> bytes:
@@ -158,29 +159,30 @@ def _context(place: Place) -> bytes:
         place.id.binary,
         place.company_id.binary,
         place.field.encode(),
-        VERSION.to_bytes(4, "big"),
+        _VERSION,
     )
 
 
 def _joined(*parts: bytes) -> bytes:
     """Length-prefixed, so that no two lists of parts give the same bytes."""
-    return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+    return b"".join([len(part).to_bytes(8, "big") + part for part in parts])
 
 
 def _sealed(key: bytes, plain: bytes) -> dict[str, str]:
     message = SecretBox(key).encrypt(plain)
-    return {
-        "nonce": base64.b64encode(message.nonce).decode(),
-        "ciphertext": base64.b64encode(message.ciphertext).decode(),
-    }
+    return {"nonce": _encoded(message.nonce), "ciphertext": _encoded(message.ciphertext)}
+
+
+def _encoded(data: bytes) -> str:
+    return binascii.b2a_base64(data, newline=False).decode()
 
 
 def _decoded(text: Any) -> bytes:
     """Base64 in its one canonical spelling: the spare bits of the last character are no place to hide a change in."""
     if not isinstance(text, str) or len(text) > 2 * MAX_BYTES:
         raise TypeError
-    data = base64.b64decode(text, validate=True)
-    if base64.b64encode(data).decode() != text:
+    data = binascii.a2b_base64(text, strict_mode=True)
+    if _encoded(data) != text:
         raise ValueError
     return data
 
