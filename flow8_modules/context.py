@@ -65,12 +65,13 @@ class Context:
     """What one call runs with. Made by the runtime from ready parts; a module only reads it.
 
     `defaults` are the kinds of component that are there because the company made them its default, and not because the
-    step names them. `deadline` covers the whole call.
+    step names them. `deadline` covers the whole call. `workspace` is asked for when the module wants a file.
     """
 
     __slots__ = (
         "_components",
         "_link",
+        "_workspace",
         "clients",
         "deadline",
         "defaults",
@@ -78,14 +79,13 @@ class Context:
         "idempotency_key",
         "log",
         "progress",
-        "workspace",
     )
 
     def __init__(
         self,
         *,
         egress: Egress,
-        workspace: Workspace,
+        workspace: Callable[[], Workspace],
         idempotency_key: str,
         deadline: Deadline,
         log: Log,
@@ -99,7 +99,7 @@ class Context:
         self._components = components
         self.defaults = defaults
         self.egress = egress
-        self.workspace = workspace
+        self._workspace = workspace
         self.idempotency_key = idempotency_key
         self.deadline = deadline
         self.log = log
@@ -135,6 +135,11 @@ class Context:
     def http(self) -> Http:
         """Guarded HTTP that ends with this call's deadline."""
         return Http(self.egress, self.deadline)
+
+    @property
+    def workspace(self) -> Workspace:
+        """The files of the play."""
+        return self._workspace()
 
     def open_file(self, path: str, *, field: str = "file_path") -> BinaryIO:
         """A file of the play's workspace, to read. `field` is the input that a fault is laid at.

@@ -167,9 +167,10 @@ def context(
     given = {
         kind: GivenComponent(each) if isinstance(each, Mapping) else each for kind, each in (components or {}).items()
     }
+    workspace = Workspace(folder, max_bytes=max_bytes)
     return Context(
         egress=Egress(EgressSettings()) if egress is None else egress,
-        workspace=Workspace(folder, max_bytes=max_bytes),
+        workspace=lambda: workspace,
         idempotency_key=key,
         deadline=Deadline.after(timeout_s, clock or SystemClock()),
         log=noted,

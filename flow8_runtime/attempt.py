@@ -89,7 +89,8 @@ class Attempt:
     @property
     def until(self) -> datetime:
         """How long the `calling` mark holds. Raises `ExecutionTimeout` where no time is left."""
-        return self._in(self._deadline.check("Preparing the step") + DEADLINE_MARGIN_S)
+        self._deadline.check("Preparing the step")
+        return to_millis(self._started_at + timedelta(seconds=self._step.timeout_s + DEADLINE_MARGIN_S))
 
     @property
     def credential(self) -> str | None:
@@ -176,11 +177,12 @@ class Attempt:
     def _resolve(self, needs: tuple[Need, ...], scope: Scope, *, patient: bool) -> Credentials:
         if not needs:
             return Credentials()
+        named = resolve(self._step.link_id, scope, path="input_mapping.link_id")
         request = Request(
             company_id=self._claim.company_id,
             user_id=self._claim.user_id,
-            link_id=resolve(self._step.link_id, scope, path="input_mapping.link_id") or self._link_before(),
-            component_ids=resolve(dict(self._step.component_config_ids), scope, path="component_config_ids"),
+            link_id=named or self._link_before(),
+            component_ids=resolve(self._step.component_config_ids, scope, path="component_config_ids"),
             deadline=self._deadline,
             patient=patient,
         )
@@ -218,13 +220,16 @@ class Attempt:
             components=self._credentials.components,
             defaults=frozenset(self._credentials.defaults),
             egress=self._parts.egress,
-            workspace=self._parts.workspace(str(self._claim.play_id)),
+            workspace=self._workspace,
             idempotency_key=self._claim.idempotency_key,
             deadline=self._deadline,
             clients=self._parts.clients,
             log=self.log,
             progress=self._progress,
         )
+
+    def _workspace(self) -> Workspace:
+        return self._parts.workspace(str(self._claim.play_id))
 
     def _progress(self, done: int, total: int | None, note: str) -> None:
         self.log.info("progress", done=done, total=total, note=note)

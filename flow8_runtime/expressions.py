@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from flow8_core.errors import ValidationFailed
@@ -30,7 +32,9 @@ Keys = tuple[str | int, ...]
 _OPEN, _CLOSE = "{{", "}}"
 _ROOT = re.compile(r"\$prev\.([A-Za-z0-9_-]{1,64})(?=[.\[]|$)")
 _KEY = re.compile(r"""\.([^\s.\[\]{}"'\\]+)|\[([0-9]{1,9})\]|\[("(?:[^"\\]|\\.)*")\]""")
+_NESTED = (dict, list, tuple, Mapping)
 _MISSING = object()
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +45,35 @@ class Expression:
     keys: Keys
 
 
-@dataclass(frozen=True)
 class Scope:
     """What expressions may see: the play's arguments, the outputs of earlier steps by name, and how those ended
-    (`states`, flow8's words)."""
+    (`states`, flow8's words). Most steps see none of it, so two of them may be given as what makes them when they are
+    first asked for."""
 
-    args: Mapping[str, Any]
-    outputs: Mapping[str, Any]
-    states: Mapping[str, str] = field(default_factory=dict)
+    __slots__ = ("_args", "_states", "outputs")
+
+    def __init__(
+        self,
+        *,
+        args: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
+        outputs: Mapping[str, Any],
+        states: Mapping[str, str] | Callable[[], Mapping[str, str]] = _NOTHING,
+    ) -> None:
+        self._args = args
+        self.outputs = outputs
+        self._states = states
+
+    @property
+    def args(self) -> Mapping[str, Any]:
+        if callable(self._args):
+            self._args = self._args()
+        return self._args
+
+    @property
+    def states(self) -> Mapping[str, str]:
+        if callable(self._states):
+            self._states = self._states()
+        return self._states
 
 
 def resolve(value: Any, scope: Scope, *, path: str = "$") -> Any:
@@ -57,6 +82,8 @@ def resolve(value: Any, scope: Scope, *, path: str = "$") -> Any:
     `path` is where the value stands, for the messages. Raises `ValidationFailed` for text that is no expression, for a
     path that leads nowhere, and where the result would be larger than 16 Mi characters.
     """
+    if value is None:
+        return None
     return _Resolver(scope).value(value, path, 0)
 
 
@@ -91,16 +118,29 @@ def parse(text: str, *, path: str = "$") -> Expression:
     text = text.strip()
     if len(text) > EXPRESSION_LIMIT:
         raise ValidationFailed(f"An expression has at most {EXPRESSION_LIMIT} characters.", path=path)
+    try:
+        return _parsed(text)
+    except _Malformed as fault:
+        raise ValidationFailed(str(fault), path=path) from None
+
+
+class _Malformed(ValueError):
+    """Its text is what an author is told."""
+
+
+@lru_cache(1024)
+def _parsed(text: str) -> Expression:
+    """Every attempt of a step asks for the same ones."""
     root = _ROOT.match(text)
     if root is None:
-        raise ValidationFailed("Expressions read {{ $prev.<step>.<path> }} or {{ $prev.args.<path> }}.", path=path)
+        raise _Malformed("Expressions read {{ $prev.<step>.<path> }} or {{ $prev.args.<path> }}.")
     keys: list[str | int] = []
     at = root.end()
     while at < len(text):
         match = _KEY.match(text, at)
         if match is None:
-            raise ValidationFailed('After a name an expression goes on with .key, [0] or ["key"].', path=path)
-        keys.append(_key(match, path))
+            raise _Malformed('After a name an expression goes on with .key, [0] or ["key"].')
+        keys.append(_key(match))
         at = match.end()
     return Expression(root.group(1), tuple(keys))
 
@@ -117,11 +157,11 @@ class _Resolver:
             return self._text(value, path) if _OPEN in value else value
         if depth > DEPTH_LIMIT:
             raise ValidationFailed(f"The value is nested deeper than {DEPTH_LIMIT} levels.", path=path)
-        if isinstance(value, Mapping):
-            return {key: self.value(item, f"{path}.{key}", depth + 1) for key, item in value.items()}
+        if not isinstance(value, _NESTED):
+            return value
         if isinstance(value, list | tuple):
             return [self.value(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
-        return value
+        return {key: self.value(item, f"{path}.{key}", depth + 1) for key, item in value.items()}
 
     def _text(self, text: str, path: str) -> Any:
         parts = _parts(text, path)
@@ -230,7 +270,7 @@ def _as_text(value: Any, path: str) -> str:
         raise ValidationFailed("The value has no form as text.", path=path) from None
 
 
-def _key(match: re.Match[str], path: str) -> str | int:
+def _key(match: re.Match[str]) -> str | int:
     plain, index, quoted = match.groups()
     if plain is not None:
         return str(plain)
@@ -239,7 +279,7 @@ def _key(match: re.Match[str], path: str) -> str | int:
     try:
         return str(json.loads(quoted))
     except ValueError:
-        raise ValidationFailed("The quoted key is not a JSON string.", path=path) from None
+        raise _Malformed("The quoted key is not a JSON string.") from None
 
 
 def bare(text: str) -> str:

@@ -217,8 +217,10 @@ class Ledger:
         self._change_claims(claims, back)
 
     def scope(self, play: Play) -> Scope:
-        """What the expressions of a play's steps may see. Outputs are read when they are asked for."""
-        return Scope(args=notation.loads(play["args"]), outputs=Outputs(self._store, play), states=states(play))
+        """What the expressions of a play's steps may see; read when they ask for it."""
+        return Scope(
+            args=lambda: notation.loads(play["args"]), outputs=Outputs(self._store, play), states=lambda: states(play)
+        )
 
     def outputs(self, play: Play) -> Mapping[str, Any]:
         """Outputs by step name, read when they are asked for; empty for a step that was skipped or filtered."""

@@ -72,7 +72,7 @@ def test_making_one_costs_next_to_nothing(tmp_path: Path) -> None:
     def make() -> Context:
         return Context(
             egress=parts.egress,
-            workspace=parts.workspace,
+            workspace=lambda: parts.workspace,
             idempotency_key="k",
             deadline=parts.deadline,
             log=parts.log,
