@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
-from urllib3 import HTTPHeaderDict
-
 from flow8_core.clock import Deadline
 from flow8_core.egress.connection import Connection
 from flow8_core.egress.failures import NETWORK_ERRORS, explain
+from flow8_core.egress.headers import Headers
 from flow8_core.egress.inflate import Inflated
 from flow8_core.egress.reply import BadReply, Reply
 from flow8_core.egress.request import Request
@@ -40,7 +39,7 @@ class Answer:
     ) -> None:
         self.status: int = reply.status
         self.reason: str = reply.reason
-        self.headers: HTTPHeaderDict = reply.headers
+        self.headers: Headers = reply.headers
         self.request = request
         self._connection: Connection | None = connection
         self._deadline = deadline

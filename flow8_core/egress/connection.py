@@ -75,19 +75,20 @@ class Connection:
     @property
     def alive(self) -> bool:
         """Whether it can carry another request: the last answer was read to its end, and nobody wants to close."""
-        finished = self._reply is not None and self._reply.isclosed()
+        finished = self._reply is not None and self._reply.ended
         return finished and self.reusable and not self.wire.spoke_unasked
 
     @property
     def keep_alive_s(self) -> float | None:
         """How long the server says that it keeps an idle connection (`Keep-Alive: timeout=5`), in seconds."""
-        found = _KEEP_ALIVE.search(self._reply.headers.get("keep-alive", "")) if self._reply is not None else None
+        said = self._reply.headers.get("keep-alive") if self._reply is not None else None
+        found = _KEEP_ALIVE.search(said) if said else None
         return float(found[1]) if found else None
 
     def abort(self) -> None:
         """Close it whatever it is doing."""
         self.reusable = False
-        self.wire.abort()
+        self.wire.close()
 
     def _say(self, request: Request) -> None:
         """The whole request, framed as its head says."""
@@ -108,8 +109,8 @@ class Connection:
         """Let the server look at the head before the body follows."""
         self.wire.flush()
         try:
-            while (line := self.wire.readline(wait_s=CONTINUE_WAIT_S)).startswith((b"HTTP/1.1 1", b"HTTP/1.0 1")):
-                while self.wire.readline(wait_s=CONTINUE_WAIT_S).strip():
+            while (line := self.wire.read_line(wait_s=CONTINUE_WAIT_S)).startswith((b"HTTP/1.1 1", b"HTTP/1.0 1")):
+                while self.wire.read_line(wait_s=CONTINUE_WAIT_S).strip():
                     pass
                 if line[9:12] == b"100":
                     return
@@ -120,10 +121,8 @@ class Connection:
 
     def _hear(self, request: Request) -> Reply:
         """The head of the answer."""
+        self._reply = None
         self._reply = reply = Reply(self.wire, method=request.method)
-        reply.begin()
         self.wire.head_is_read()
-        if reply.will_close:
-            self.reusable = False
-            self.wire.close()  # once the body has been read
+        self.reusable = self.reusable and reply.keeps
         return reply

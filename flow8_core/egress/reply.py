@@ -1,29 +1,26 @@
-"""`Reply`: an HTTP/1.1 response as it is read from the wire, without the standard library's leniency.
+"""`Reply`: an HTTP/1.1 response as it is read from the wire (RFC 9112 sections 4 to 7).
 
-`http.client` reads the rest of a message as body where a header line is garbage, takes the first of two different
-lengths, reads until the end of the connection for a chunk of size -1, and skips trailers for ever. Here all of these
-are a `BadReply`. RFC 9112 sections 4 to 7.
+Strict, where the standard library's `http.client` is not: it reads the rest of a message as body where a header line is
+garbage, takes the first of two different lengths, reads until the end of the connection for a chunk of size -1, and
+skips trailers for ever. Here all of these are a `BadReply`.
 """
 
 from __future__ import annotations
 
 import http.client
 import re
-import socket
-from io import BufferedIOBase, BufferedReader
-from typing import Protocol, cast
+from typing import Protocol
 
-from urllib3 import HTTPHeaderDict
+from flow8_core.egress.headers import Headers
 
 MAX_FIELDS = 128  # lines, folded ones included
-MAX_LINE = 65_536
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: ([^\r\n\x00]*))?\r?\n")
 # Linear in time: no two repetitions in a row match the same characters. Blanks around a value are cut off afterwards.
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\r\n\x00]*)\r?\n")
-_FOLDED = re.compile(rb"[ \t]([^\r\n\x00]*)\r?\n")
+_STATUS_LINE = re.compile(r"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: ([^\r\n\x00]*))?\r?\n")
+_FIELD = re.compile(r"^([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\r\n\x00]*)\r?\n", re.MULTILINE)
+_FOLD = re.compile(r"\r?\n[ \t]+")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
-_BLANK = (b"\r\n", b"\n")
+_EMPTY = frozenset((204, 304))  # statuses that have no body, whatever the headers say
 
 
 class BadReply(http.client.HTTPException):
@@ -33,105 +30,133 @@ class BadReply(http.client.HTTPException):
 class Source(Protocol):
     """What a response is read from."""
 
-    def makefile(self, mode: str) -> BufferedReader: ...
+    def read_line(self) -> bytes:
+        """One line and its end, which is missing where the peer closed or the line is too long."""
+
+    def read_head(self) -> bytes:
+        """Lines up to a blank one, and without it. Raises `BadReply` where there is none."""
+
+    def read(self, size: int) -> bytes:
+        """So many bytes, fewer where the peer closed."""
 
 
-class Reply(http.client.HTTPResponse):
-    """The standard library's response with a head and chunk parser of its own."""
+class Reply:
+    """The head is read when it is made; interim responses (RFC 9110 section 15.2) are passed over. The body comes from
+    `take`.
 
-    headers: HTTPHeaderDict  # type: ignore[assignment]
-    length: int | None
-    chunked: bool
-    will_close: bool
+    `keeps`: the server lets the connection live on after this answer. `ended`: it was read to its end.
+    """
 
     def __init__(self, source: Source, *, method: str) -> None:
-        super().__init__(cast("socket.socket", source), method=method)  # it asks a socket for its file, and no more
-
-    def begin(self) -> None:
-        """Read the head of the final response; interim ones (RFC 9110 section 15.2) are passed over."""
         status = 100
-        while 100 <= status < 200:
-            minor, status, self.reason = _read_status_line(self.fp)
+        while status < 200:
+            minor, status, reason = _status_line(source.read_line().decode("latin-1"))
             if status == 101:
                 raise BadReply("it changes the protocol, which nobody asked for")
-            fields = _read_fields(self.fp)
-        self.code = self.status = status
-        self.version = 10 if minor == 0 else 11
-        self.headers = fields
-        self.msg = fields  # type: ignore[assignment]
-        self._frame()
+            headers = Headers(_fields(source.read_head().decode("latin-1")))
+        self.status: int = status
+        self.reason: str = reason
+        self.headers = headers
+        self.keeps = _keeps(minor, headers)
+        self._source = source
+        self._chunked = False
+        # Bytes of the body or of the chunk. None: to the end of the connection; or before the first chunk.
+        self._left: int | None = 0
+        self._frame(method)
+
+    @property
+    def ended(self) -> bool:
+        return self._left == 0 and not self._chunked
 
     def take(self, size: int) -> bytes:
-        """At most `size` bytes of the body, b"" at its end. Raises `BadReply` where it ends before its time."""
-        block = self.read(size)
-        if not block and size and self.length:
-            raise BadReply("it is cut off")
+        """`size` bytes of the body, fewer only at its end. Raises `BadReply` where it ends before its time."""
+        if self._chunked:
+            return self._take_chunks(size)
+        if self._left is not None:
+            return self._take_some(size)
+        block = self._source.read(size)
+        if len(block) < size:
+            self._left = 0
         return block
 
-    def _frame(self) -> None:
-        """Where the body ends (RFC 9112 section 6.3), and whether the connection lives on."""
+    def _take_some(self, size: int) -> bytes:
+        """From what is left of the body or chunk."""
+        wanted = min(size, self._left or 0)
+        block = self._source.read(wanted) if wanted else b""
+        if len(block) < wanted:
+            raise BadReply("it is cut off")
+        self._left = (self._left or 0) - wanted
+        return block
+
+    def _take_chunks(self, size: int) -> bytes:
+        """Small chunks are put together: many of them must not become many blocks."""
+        blocks: list[bytes] = []
+        while size and self._chunked:
+            if self._left or self._next_chunk():
+                blocks.append(self._take_some(size))
+                size -= len(blocks[-1])
+        return b"".join(blocks)
+
+    def _next_chunk(self) -> bool:
+        """Read its size, after the end of the one before; False at the last one, which the trailers follow."""
+        if self._left is not None and self._source.read(2) != b"\r\n":
+            raise BadReply("a chunk of its body has no end")
+        found = _CHUNK_SIZE.fullmatch(self._source.read_line())
+        if found is None:
+            raise BadReply("a chunk of its body has no size")
+        self._left = int(found[1], 16)
+        if not self._left:
+            _fields(self._source.read_head().decode("latin-1"))
+            self._chunked = False
+        return self._chunked
+
+    def _frame(self, method: str) -> None:
+        """Where the body ends (RFC 9112 section 6.3)."""
         coding = self.headers.get("transfer-encoding")
         length = _content_length(self.headers)
         if coding is not None and coding.lower() != "chunked":
             raise BadReply("its Transfer-Encoding is not chunked")
-        self.chunked = coding is not None
-        self.chunk_left = None
-        self.will_close = self._check_close()  # type: ignore[attr-defined]
-        if self.chunked and length is not None:
-            self.headers.discard("content-length")
-            length, self.will_close = None, True
-        if self.status in (204, 304) or self._method == "HEAD":  # type: ignore[attr-defined]
-            length = 0
-        self.length = length
-        if length is None and not self.chunked:
-            self.will_close = True
-
-    def _read_next_chunk_size(self) -> int:
-        found = _CHUNK_SIZE.fullmatch(self.fp.readline(MAX_LINE))
-        if found is None:
-            raise BadReply("a chunk of its body has no size")
-        return int(found[1], 16)
-
-    def _read_and_discard_trailer(self) -> None:
-        _read_fields(self.fp)
+        if coding is not None and length is not None:
+            self.headers = self.headers.without("content-length")
+            self.keeps = False
+        if self.status in _EMPTY or method == "HEAD":
+            return
+        self._chunked = coding is not None
+        self._left = None if self._chunked else length
+        if length is None and not self._chunked:
+            self.keeps = False
 
 
-def _read_status_line(stream: BufferedIOBase) -> tuple[int, int, str]:
-    line = stream.readline(MAX_LINE)
+def _status_line(line: str) -> tuple[int, int, str]:
+    """The minor version, the status and the reason."""
     if not line:
         raise http.client.RemoteDisconnected("closed without an answer")
     found = _STATUS_LINE.fullmatch(line)
     if found is None:
         raise BadReply("it does not begin with an HTTP status line")
-    return int(found[1]), int(found[2]), (found[3] or b"").decode("latin-1").strip()
+    return int(found[1]), int(found[2]), (found[3] or "").strip()
 
 
-def _read_fields(stream: BufferedIOBase) -> HTTPHeaderDict:
-    """Header or trailer lines up to the blank one. Values of folded lines are joined by a space (RFC 9112 5.2)."""
-    pairs: list[tuple[str, str]] = []
-    count = 0
-    while (line := stream.readline(MAX_LINE)) not in _BLANK:
-        folded = _FOLDED.fullmatch(line) if pairs else None
-        found = folded or _FIELD.fullmatch(line)
-        if found is None:
-            raise BadReply("a line of its headers is no header" if line else "it ends within its headers")
-        count += 1
-        if count > MAX_FIELDS:
-            raise BadReply("it has too many headers")
-        value = found[found.re.groups].strip(b" \t").decode("latin-1")
-        if folded is None:
-            pairs.append((found[1].decode("ascii"), value))
-        else:
-            pairs[-1] = pairs[-1][0], f"{pairs[-1][1]} {value}"
-    fields = HTTPHeaderDict()
-    for name, value in pairs:
-        fields.add(name, value)
-    return fields
+def _fields(text: str) -> list[tuple[str, str]]:
+    """Header or trailer lines. Those of a folded value are joined by a space (RFC 9112 section 5.2)."""
+    if text.count("\n") > MAX_FIELDS:
+        raise BadReply("it has too many headers")
+    text = _FOLD.sub(" ", text)
+    found = _FIELD.findall(text)
+    if len(found) != text.count("\n"):
+        raise BadReply("a line of its headers is no header")
+    return [(name, value.strip(" \t")) for name, value in found]
 
 
-def _content_length(fields: HTTPHeaderDict) -> int | None:
+def _keeps(minor: int, headers: Headers) -> bool:
+    """Whether the connection lives on, by its headers (RFC 9112 section 9.3)."""
+    wish = headers.get("connection", "").lower()
+    return "close" not in wish if minor else "keep-alive" in wish
+
+
+def _content_length(headers: Headers) -> int | None:
     """The one length that all Content-Length headers name."""
-    text = fields.get("content-length")
+    text = headers.get("content-length")
     if text is None:
         return None
     lengths = {part.strip() for part in text.split(",")}

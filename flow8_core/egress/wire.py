@@ -7,7 +7,7 @@ time that is left is set before each receive and each TLS record, and the respon
 from __future__ import annotations
 
 import contextlib
-import io
+import re
 import socket
 import ssl
 from typing import TYPE_CHECKING
@@ -21,27 +21,26 @@ if TYPE_CHECKING:
 
 RECORD = 16_384  # bytes in one TLS record: one send is one record, and has one timeout
 HEAD_LIMIT = 262_144  # bytes of status lines and headers, interim responses included
+MAX_LINE = 65_536
+
+_BLANK_LINE = re.compile(rb"^\r?\n", re.MULTILINE)
 
 
 class Wire:
-    """Stands where `http.client` expects its socket. Small writes are held back until `flush`, so that a request's head
-    and a short body leave as one packet.
+    """Small writes are held back until `flush`, so that a request's head and a short body leave as one packet. What was
+    received and not yet read is kept for the next reader.
 
     `sent` tells whether any byte of the current call may have left: false means that nobody can have acted on it.
-    `spoke_unasked`: the peer sent more than its answer, so that what comes next could be taken for another one.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._held: list[bytes | memoryview] = []
         self._held_size = 0
-        self._pushed_back = b""
+        self._received = bytearray()
         self._head_left: int | None = None
-        self._readers = 0
-        self._closing = False
         self._deadline: Deadline | None = None
         self.sent = False
-        self.spoke_unasked = False
 
     def begin(self, deadline: Deadline) -> None:
         """A new call starts: all that follows ends at `deadline`."""
@@ -52,6 +51,11 @@ class Wire:
     def head_is_read(self) -> None:
         """The body follows, which has limits of its own."""
         self._head_left = None
+
+    @property
+    def spoke_unasked(self) -> bool:
+        """After an answer: whether the peer sent more, which could be taken for the answer to the next request."""
+        return bool(self._received)
 
     def stale(self) -> bool:
         """Whether an idle connection is of no use any more: the peer closed it, or said something unasked."""
@@ -75,99 +79,74 @@ class Wire:
             view = view[self._sock.send(view[:RECORD]) :]
             self.sent = True
 
-    def readline(self, *, wait_s: float) -> bytes:
-        """One line, read byte by byte so that nothing behind it is taken. Raises `TimeoutError` where it does not begin
-        within `wait_s` seconds; b"" where the peer closed."""
-        line = b""
-        while not line.endswith(b"\n"):
-            byte = bytearray(1)
-            if not self.recv_into(byte, wait_s=None if line else wait_s):
+    def read_line(self, *, wait_s: float | None = None) -> bytes:
+        """One line and its end, which is missing where the peer closed or the line is longer than `MAX_LINE`. Raises
+        `TimeoutError` where it does not begin within `wait_s` seconds."""
+        while not (end := self._received.find(b"\n") + 1) and len(self._received) < MAX_LINE:
+            if not self._receive(None if self._received else wait_s):
                 break
-            line += byte
-        return line
+        return self._taken(end or MAX_LINE)
+
+    def read_head(self) -> bytes:
+        """Lines up to a blank one, and without it. Raises `BadReply` where it is missing, or too far away."""
+        begin = 0
+        while (found := _BLANK_LINE.search(self._received, begin)) is None:
+            begin = max(0, len(self._received) - 1)  # half of a line's end may be there
+            if len(self._received) > HEAD_LIMIT:
+                raise BadReply("its headers are too large")
+            if not self._receive():
+                raise BadReply("it ends within its headers")
+        head = self._taken(found.start())
+        self._taken(found.end() - found.start())
+        return head
+
+    def read(self, size: int) -> bytes:
+        """So many bytes, fewer where the peer closed."""
+        blocks = [self._taken(size)]
+        left = size - len(blocks[0])
+        while left and (block := self._from_socket(left)):
+            blocks.append(block)
+            left -= len(block)
+        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
     def push_back(self, data: bytes) -> None:
         """Have `data` read again, before anything else."""
-        self._pushed_back = data + self._pushed_back
-
-    def recv_into(self, buffer: bytearray | memoryview, *, wait_s: float | None = None) -> int:
-        if self._pushed_back:
-            size = min(len(buffer), len(self._pushed_back))
-            buffer[:size] = self._pushed_back[:size]
-            self._pushed_back = self._pushed_back[size:]
-            return size
-        self._arm(wait_s)
-        size = self._sock.recv_into(buffer)
-        if self._head_left is not None:
-            self._head_left -= size
-            if self._head_left < 0:
-                raise BadReply("its headers are too large")
-        return size
-
-    def makefile(self, mode: str, buffering: int | None = None) -> io.BufferedReader:
-        """What `http.client` reads a response from. Closing it does not close the wire."""
-        del mode, buffering
-        self._readers += 1
-        return _Reader(_Inlet(self))
+        self._received[:0] = data
 
     def fileno(self) -> int:
         """For whoever waits for it in a select."""
         return self._sock.fileno()
 
     def close(self) -> None:
-        """Close once the response that is being read has been read, as sockets do."""
-        self._closing = True
-        if self._readers <= 0:
-            self._sock.close()
-
-    def reader_closed(self) -> None:
-        self._readers -= 1
-        if self._closing:
-            self.close()
-
-    def abort(self) -> None:
         """Close now, whoever reads."""
-        self._readers = 0
-        self.close()
+        self._sock.close()
 
     def __del__(self) -> None:
         with contextlib.suppress(OSError):
             self._sock.close()  # an answer that nobody read to its end, or an egress that nobody closed
+
+    def _taken(self, size: int) -> bytes:
+        """The first `size` of the bytes that are there already."""
+        taken = bytes(self._received[:size])
+        del self._received[:size]
+        return taken
+
+    def _receive(self, wait_s: float | None = None) -> bool:
+        """More bytes; False where the peer closed."""
+        block = self._from_socket(RECORD, wait_s)
+        self._received += block
+        if self._head_left is not None:
+            self._head_left -= len(block)
+            if self._head_left < 0:
+                raise BadReply("its headers are too large")
+        return bool(block)
+
+    def _from_socket(self, size: int, wait_s: float | None = None) -> bytes:
+        self._arm(wait_s)
+        return self._sock.recv(size)
 
     def _arm(self, wait_s: float | None = None) -> None:
         left = self._deadline.remaining() if self._deadline is not None else 0.0
         if left <= 0.0:
             raise TimeoutError
         self._sock.settimeout(left if wait_s is None else min(left, wait_s))
-
-
-class _Inlet(io.RawIOBase):
-    """The wire as a raw stream."""
-
-    def __init__(self, wire: Wire) -> None:
-        self.wire = wire
-        self.sealed = False
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        return 0 if self.sealed else self.wire.recv_into(buffer)
-
-    def close(self) -> None:
-        if not self.closed:
-            super().close()
-            self.wire.reader_closed()
-
-
-class _Reader(io.BufferedReader):
-    """Reads one answer, and notices at its end whether more came along with it."""
-
-    raw: _Inlet
-
-    def close(self) -> None:
-        if not self.closed:
-            self.raw.sealed = True
-            if self.peek(1):
-                self.raw.wire.spoke_unasked = True
-        super().close()

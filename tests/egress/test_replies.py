@@ -70,6 +70,7 @@ GARBAGE = (
     OK + b"Transfer-Encoding: chunked\r\n\r\nx\r\n",
     OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhel",
     OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+    OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello!!0\r\n\r\n",
     OK + b"Transfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFFFFF\r\nx",
     OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\nno colon\r\n\r\n",
     OK + b"Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\nplain",
@@ -129,6 +130,7 @@ UNUSUAL = (
     (b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 201 OK\r\nContent-Length: 2\r\n\r\nhi", 201, b"hi"),
     (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b""),
     (b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", 204, b""),
+    (b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", 204, b""),
     (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", 304, b""),
     (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n\r\n", 200, b""),
     (b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 0\r\n\r\n", 200, b""),
@@ -178,6 +180,8 @@ def test_headers_ignore_case_and_repeated_ones_are_joined(egress_to: EgressTo, s
     headers = egress_to(server).send("GET", server.url(), deadline=soon).headers
 
     assert (headers["X-ONE"], headers["folded"], headers["Latin"]) == ("a, b", "c d", "\xfc")
+    assert dict(headers.items()) == {"X-One": "a, b", "Folded": "c d", "Latin": "\xfc"}
+    assert ("x-one" in headers, "x-two" in headers, headers.get("x-two", "none")) == (True, False, "none")
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from urllib3 import HTTPHeaderDict
 
 from flow8_core.egress import Response, strict_json
+from flow8_core.egress.headers import Headers
 from flow8_core.errors import VendorBadResponse
 
 
 def response(body: bytes, content_type: str = "application/json", method: str = "GET") -> Response:
-    headers = HTTPHeaderDict({"Content-Type": content_type})
+    headers = Headers([("Content-Type", content_type)])
     return Response(200, headers, body, "https://api.example/x?key=c4nary", 1, method)
 
 
