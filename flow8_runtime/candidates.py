@@ -4,9 +4,10 @@ What is due lies in lanes, one for each credential of a company. A look skips fr
 over those that were told to wait or have their share in hand, and takes some plays of each: what ten thousand rows of
 one lane cost the others is one seek. Among the lanes begun plays go before new ones, then the longest due.
 
-Several claimers that all took the head of a lane would win few of their compare-and-sets, so each begins at a random
-place of what it has read, and looks anew after a moment. What is read may have been taken since it matched, and has no
-heads then: not every server gives a document as it was.
+Several claimers that all took the head of a lane would win few of their compare-and-sets. So where there is plenty, the
+processes of a worker keep to a portion each, those of different hosts begin at a random place of what they have read,
+and all look anew after a moment. What is read may have been taken since it matched, and has no heads then: not every
+server gives a document as it was.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from flow8_runtime.throttles import Throttles
 
 WINDOW = 64  # plays that one look reads, for this claim and the next ones
 FEW = 16  # so many of a lane are taken in their order
+PLENTY = 8  # of a claimer's own portion, above which it leaves the rest to others
 LANES = 16  # that one look visits
 LOOKS = 16  # that one claim takes for finding anything; the next one goes on from there
 LANES_ASKED = 64  # that are asked whether anything in them is due
@@ -83,6 +85,18 @@ class _Look:
         return best.plays.popleft()
 
 
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """What one of several claimers takes first where there is plenty, so that they do not race for the same."""
+
+    index: int = 0
+    of: int = 1
+
+    def holds(self, play_id: ObjectId) -> bool:
+        """Whether a play belongs to it: ids that were made in a row go to one after the other."""
+        return int.from_bytes(play_id.binary[-2:]) % self.of == self.index
+
+
 class Candidates:
     """Looks into the queues. Reads only. Threads share one: no play is given to two of them at a time."""
 
@@ -90,6 +104,7 @@ class Candidates:
         self._store = store
         self._throttles = throttles
         self._rng = rng
+        self.portion = Portion()
         self._looks: dict[str, _Look] = {}
         self._cursors: dict[str, str] = {}
         self._given: set[ObjectId] = set()
@@ -230,10 +245,13 @@ class Candidates:
         return [play for play in found if _is_due(play, now) and play["_id"] not in self._given]
 
     def _turned(self, found: list[Play]) -> list[Play]:
-        """Those of the first rank begun at a random place, where they are many."""
+        """Those of the first rank begun at a random place, where they are many; of plenty, our portion alone."""
         alike = sum(play["rank"] == found[0]["rank"] for play in found)
         if alike <= FEW:
             return found
+        own = [play for play in found[:alike] if self.portion.holds(play["_id"])]
+        if len(own) > PLENTY:
+            found, alike = own, len(own)
         first = self._rng.randrange(alike)
         return found[first:alike] + found[:first] + found[alike:]
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
+from billiard.process import current_process
 from bson import ObjectId
 from celery import Celery
 
@@ -21,6 +22,7 @@ from flow8_modules.workspace import Workspace
 from flow8_runtime.answers import Answers
 from flow8_runtime.attempt import Parts
 from flow8_runtime.broker import Broker, find_or_start
+from flow8_runtime.candidates import Portion
 from flow8_runtime.caretaker import Caretaker
 from flow8_runtime.engine import MISSED_BEATS, Engine
 from flow8_runtime.foundation import Foundation
@@ -165,6 +167,7 @@ class WorkerProcess:
         os._exit(1)
 
     def _make_engine(self) -> Engine:
+        self.platform.ledger.candidates.portion = _portion(self.settings.worker.processes or os.cpu_count() or 1)
         return Engine(
             ledger=self.platform.ledger,
             runner=Runner(parts_of(self.platform)),
@@ -250,6 +253,12 @@ def resident_mb() -> float:
     """What of this process lies in memory, in megabytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def _portion(processes: int) -> Portion:
+    """That of this process among those of its worker; billiard numbers them, and gives a dead one's number again."""
+    index: int = getattr(current_process(), "index", 0)
+    return Portion(index % processes, processes)
 
 
 def _attempt(work: Callable[[], None]) -> None:

@@ -14,6 +14,7 @@ from bson import ObjectId
 from flow8_core.errors import Conflict, InternalError, NotFound, StoreUnavailable, ValidationFailed
 from flow8_core.store import Store
 from flow8_modules.effect import Effect
+from flow8_runtime.candidates import Portion
 from flow8_runtime.claims import Claim
 from flow8_runtime.definition import Flow
 from flow8_runtime.documents import FLOWS, PLAYS, STEP_RUNS
@@ -311,6 +312,35 @@ def test_a_throttled_lane_costs_one_seek_however_many_wait_in_it(ledger: Ledger,
     few, many = cost(1), cost(300)
 
     assert many == few
+
+
+def _plenty(ledger: Ledger) -> None:
+    ids = [ObjectId() for _ in range(60)]
+    ledger.submit_many(sequence("a"), [{}] * 60, company_id=COMPANY, user_id=USER, play_ids=ids)
+
+
+def test_two_processes_of_a_worker_do_not_race_for_the_same_plays_where_there_is_plenty(
+    ledger: Ledger, watched: Watched
+) -> None:
+    other = open_ledger(watched)
+    ledger.candidates.portion, other.candidates.portion = Portion(0, of=2), Portion(1, of=2)
+    _plenty(ledger)
+    ledger.claim(1, owner="w1"), other.claim(1, owner="w2")  # each has read the same by now
+    watched.calls.clear()
+
+    claims = [claim for _ in range(20) for claim in (*ledger.claim(1, owner="w1"), *other.claim(1, owner="w2"))]
+
+    assert len({claim.play_id for claim in claims}) == 40
+    assert watched.calls["batch"] == 40
+
+
+def test_the_portion_of_a_process_that_is_gone_is_taken_by_the_others(ledger: Ledger) -> None:
+    ledger.candidates.portion = Portion(1, of=2)
+    _plenty(ledger)
+
+    claims = [claim for _ in range(60) for claim in ledger.claim(1, owner="w1")]
+
+    assert len({claim.play_id for claim in claims}) == 60
 
 
 def test_a_throttled_step_is_due_again_when_its_credential_is(ledger: Ledger, watched: Watched) -> None:
