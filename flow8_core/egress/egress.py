@@ -59,7 +59,7 @@ class Egress:
     def send(
         self,
         method: str,
-        url: str,
+        url: str | Url,
         *,
         headers: Mapping[str, HeaderValue] | None = None,
         body: Content = None,
@@ -97,7 +97,7 @@ class Egress:
     def open(
         self,
         method: str,
-        url: str,
+        url: str | Url,
         *,
         headers: Mapping[str, HeaderValue] | None = None,
         body: Content = None,

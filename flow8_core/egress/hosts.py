@@ -46,8 +46,9 @@ class Hosts:
             except EgressDenied:
                 return False
         ports = (url.port, _NO_PORT) if DEFAULT_PORTS[url.scheme] == url.port else (url.port,)
-        if any((url.host, port) in self._exact for port in ports):
-            return True
+        for port in ports:
+            if (url.host, port) in self._exact:
+                return True
         return bool(self._suffixes) and any(
             (tail, port) in self._suffixes for tail in _tails(url.host) for port in ports
         )

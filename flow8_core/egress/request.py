@@ -68,7 +68,7 @@ class Request:
 
 def prepare(
     method: str,
-    url: str,
+    url: str | Url,
     *,
     headers: Mapping[str, HeaderValue] | None,
     body: Content,
@@ -86,7 +86,7 @@ def prepare(
     method = method.upper()
     if not _TOKEN.fullmatch(method) or method in _REFUSED_METHODS:
         raise ValidationFailed("The HTTP method is not one that can be used.", path="method")
-    target = Url.parse(url)
+    target = Url.parse(url) if isinstance(url, str) else url
     if credentials and hosts is None:
         raise InternalError("A credential needs the hosts that it may go to.")
     if hosts is not None and not hosts.covers(target):

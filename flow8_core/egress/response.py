@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from email.message import Message
 from typing import Any
 
 from flow8_core.egress import strict_json
 from flow8_core.egress.request import SAFE_METHODS
 from flow8_core.egress.url import Url
 from flow8_core.errors import VendorBadResponse
+
+_CHARSET = re.compile(r""";[ \t]*charset="?([A-Za-z0-9._:+-]+)""", re.IGNORECASE)  # RFC 9110 section 8.3.1
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,9 @@ class Response:
     @property
     def text(self) -> str:
         """The body in the character set of its Content-Type, else UTF-8; what does not decode is replaced."""
-        message = Message()
-        message["Content-Type"] = self.headers.get("content-type", "")
-        charset = message.get_content_charset() or "utf-8"
+        named = _CHARSET.search(self.headers.get("content-type", ""))
         try:
-            return self.body.decode(charset, "replace")
+            return self.body.decode(named[1] if named else "utf-8", "replace")
         except (LookupError, ValueError):
             return self.body.decode("utf-8", "replace")
 

@@ -14,14 +14,14 @@ from typing import Any
 
 MAX_DEPTH = 64
 
+_BYTE_ORDER_MARK = "\ufeff"
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def loads(data: bytes) -> Any:
     """The value in `data`. Raises `ValueError`, whose text quotes nothing of the data."""
     try:
-        text = data.decode("utf-8-sig")
-        value = json.loads(text, object_pairs_hook=_object, parse_float=_float, parse_constant=_constant)
+        value = _DECODER.decode(data.decode().removeprefix(_BYTE_ORDER_MARK))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except UnicodeDecodeError:
@@ -54,6 +54,9 @@ def _float(text: str) -> float:
 
 def _constant(_name: str) -> float:
     raise ValueError("it holds NaN or Infinity")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_constant=_constant)
 
 
 def _deeper(value: Any, levels: int) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from urllib.parse import quote
@@ -19,6 +19,7 @@ from flow8_core.errors import EgressDenied
 
 MAX_LENGTH = 16_384
 DEFAULT_PORTS = {"http": 80, "https": 443}
+_TOO_LONG = f"The URL is longer than {MAX_LENGTH} characters."
 
 _SHAPE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^#]*)(?:#.*)?")
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f-\xa0\\\ud800-\udfff]")  # controls, spaces, backslash, lone surrogates
@@ -46,7 +47,7 @@ class Url:
     def parse(cls, text: str) -> Url:
         """Read an absolute http or https URL; a fragment is dropped. Raises `EgressDenied` on anything else."""
         if len(text) > MAX_LENGTH:
-            raise EgressDenied(f"The URL is longer than {MAX_LENGTH} characters.")
+            raise EgressDenied(_TOO_LONG)
         shape = None if _FORBIDDEN.search(text) else _SHAPE.fullmatch(text)
         if shape is None:
             raise EgressDenied(
@@ -71,6 +72,16 @@ class Url:
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.authority}{self.target}"
+
+    def with_query(self, query: str) -> Url:
+        """This URL with more behind its query, encoded as `urllib.parse.urlencode` does. Raises `EgressDenied` where it
+        gets too long."""
+        if not query:
+            return self
+        longer = replace(self, target=f"{self.target}{'&' if '?' in self.target else '?'}{query}")
+        if len(str(longer)) > MAX_LENGTH:
+            raise EgressDenied(_TOO_LONG)
+        return longer
 
     def join(self, location: str) -> Url:
         """The URL that a Location header means, relative to this one (RFC 3986 section 5.2). Raises `EgressDenied`."""

@@ -32,7 +32,7 @@ def test_the_seeds_example_runs_as_it_stands() -> None:
         }
     )
 
-    assert json.loads(inputs.payload()[0] or b"") == {"document_id": "doc_001", "action": "analyze"}
+    assert json.loads(inputs.payload[0] or b"") == {"document_id": "doc_001", "action": "analyze"}
     assert "token_123" not in repr(inputs)
 
 
@@ -49,7 +49,7 @@ def test_flow8s_other_spelling_runs_too() -> None:
         }
     )
 
-    assert inputs.payload() == (b"a=1", "application/x-www-form-urlencoded")
+    assert inputs.payload == (b"a=1", "application/x-www-form-urlencoded")
     assert (inputs.timeout, inputs.redirects, inputs.response) == (30.0, 0, "base64")
     assert "hunter2" not in repr(inputs)
 
@@ -153,7 +153,7 @@ def test_headers_that_cannot_be_sent_are_refused(headers: dict[str, str]) -> Non
 def test_a_body_is_json_text_a_form_or_bytes(
     given: dict[str, Any], body: bytes | None, content_type: str | None
 ) -> None:
-    assert http_request.parse({"url": URL, "method": "POST", **given}).payload() == (body, content_type)
+    assert http_request.parse({"url": URL, "method": "POST", **given}).payload == (body, content_type)
 
 
 @pytest.mark.parametrize(

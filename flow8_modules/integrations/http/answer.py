@@ -35,6 +35,14 @@ def decode(answer: Response, wanted: Wanted, secrets: tuple[str, ...] = ()) -> t
     return answer.text, "text"
 
 
+def masked_json(value: Any, body: bytes, secrets: tuple[str, ...]) -> Any:
+    """As `masked`, for what was read from a JSON text: where that holds neither a secret nor an escape behind which one
+    might stand, there is nothing to look for."""
+    if b"\\" in body or any(secret.encode() in body for secret in secrets):
+        return masked(value, secrets)
+    return value
+
+
 def masked(value: Any, secrets: tuple[str, ...]) -> Any:
     """The value without the secrets that went out with the request: a server that echoes them must not put them into
     the play's outputs."""

@@ -19,6 +19,8 @@ TEXT = "text/plain; charset=utf-8"
 FORM = "application/x-www-form-urlencoded"
 BYTES = "application/octet-stream"
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)  # dumps() would make one each time
+
 
 def encode(body: Any, body_type: BodyType, *, content_type: str | None) -> tuple[bytes | None, str | None]:
     """The body's bytes, and the Content-Type that goes with them where the author set none. Raises `Fault`.
@@ -73,7 +75,7 @@ def _json(body: Any) -> bytes:
     if isinstance(body, str):  # flow8 renders expressions to text: it is the JSON, not a string in JSON
         read_json(body)
         return body.encode()
-    return json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    return _ENCODER.encode(body).encode()
 
 
 def _text(body: Any) -> bytes:

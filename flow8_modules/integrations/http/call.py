@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BeforeValidator, ConfigDict, SecretStr, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    ConfigDict,
+    GetPydanticSchema,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
+from pydantic_core.core_schema import no_info_after_validator_function, str_schema
 
-from flow8_core.egress.url import Url
+from flow8_core.egress.url import MAX_LENGTH, Url
 from flow8_modules import Fault, Field, Input, errors
 from flow8_modules.integrations.http.answer import Wanted
 from flow8_modules.integrations.http.body import BodyType, encode, pairs
@@ -31,8 +41,18 @@ def _redirects(value: Any) -> Any:
     return MAX_REDIRECTS * value if isinstance(value, bool) else value
 
 
+def _url(text: str) -> Url:
+    try:
+        return Url.parse(text)
+    except errors.EgressDenied as error:
+        raise Fault(error.message) from None
+
+
 def _wanted(value: Any) -> Any:
     return "base64" if value == "binary" else value  # flow8's word
+
+
+_URL_SCHEMA = no_info_after_validator_function(_url, str_schema(min_length=1, max_length=MAX_LENGTH))
 
 
 class BasicAuth(Input):
@@ -62,9 +82,7 @@ class Call(Input):
         }
     )
 
-    url: str = Field(
-        min_length=1,
-        max_length=16_384,
+    url: Annotated[Url, GetPydanticSchema(lambda _url_type, _handler: _URL_SCHEMA)] = Field(
         description="Address, http or https.",
         examples=["https://api.example.com/process"],
     )
@@ -146,15 +164,6 @@ class Call(Input):
         examples=["token_123"],
     )
 
-    @field_validator("url")
-    @classmethod
-    def _can_be_called(cls, url: str) -> str:
-        try:
-            Url.parse(url)
-        except errors.EgressDenied as error:
-            raise Fault(error.message) from None
-        return url
-
     @field_validator("headers")
     @classmethod
     def _may_be_set(cls, headers: dict[str, str]) -> dict[str, str]:
@@ -180,11 +189,12 @@ class Call(Input):
         if given.count(None) < 2:
             raise Fault("names more than one credential", field="headers")
         try:
-            self.payload()
+            _ = self.payload
         except Fault as fault:
             raise Fault(fault.message, field="body") from None
         return self
 
+    @cached_property
     def payload(self) -> tuple[bytes | None, str | None]:
         """The body's bytes, and the Content-Type that goes with them where the author set none."""
         if self.form is not None:

@@ -8,11 +8,11 @@ from typing import Any, BinaryIO, cast
 from flow8_core.egress import Hosts, Response
 from flow8_core.egress.url import Url
 from flow8_modules import Component, Context, Effect, Field, Link, OneOf, Output, Secret, errors, module
-from flow8_modules.integrations.http.answer import Given, decode, masked
+from flow8_modules.integrations.http.answer import Given, decode, masked, masked_json
 from flow8_modules.integrations.http.auth import Auth, auth_of, basic, hosts_of
 from flow8_modules.integrations.http.body import pairs
 from flow8_modules.integrations.http.call import MAX_IN_FILE, MAX_IN_MEMORY, MAX_REDIRECTS, Call
-from flow8_modules.integrations.http.headers import SECRET, lookup
+from flow8_modules.integrations.http.headers import SECRET
 from flow8_modules.integrations.http.masking import Masking
 
 DEFAULT_TIMEOUT_S = 30.0
@@ -43,7 +43,7 @@ def _effect(inputs: Call, component: Mapping[str, Any] | None) -> Effect:
         return Effect.READ
     if inputs.method in _SETS:
         return Effect.REPEATABLE
-    honoured = component is not None and _honours_key(Url.parse(inputs.url), component)
+    honoured = component is not None and _honours_key(inputs.url, component)
     return Effect.KEYED if honoured else Effect.ONCE
 
 
@@ -59,30 +59,29 @@ def http_request(inputs: Call, ctx: Context) -> Answer:
     goes to their hosts alone. POST and PATCH happen as often as they are sent, unless the component says that its hosts
     honour an Idempotency-Key.
     """
-    url = _with_query(inputs.url, pairs(inputs.query))
     try:
-        target = Url.parse(url)
-        auth = _auth(inputs, ctx, target)
-        body, content_type = inputs.payload()
-        return _call(inputs, ctx, auth, url=url, body=body, headers=_headers(inputs, ctx, auth, target, content_type))
+        url = inputs.url.with_query(pairs(inputs.query))
+        component = ctx.component("request") if ctx.has_component("request") else None
+        auth = _auth(inputs, ctx, url)
+        headers = _headers(inputs, ctx, auth, url, component)
+        return _call(inputs, ctx, auth, url=url, headers=headers, timeout_s=_timeout(inputs, auth, component))
     except errors.EgressDenied as error:
         error.path = error.path or "input_mapping.url"
         raise
 
 
-def _call(
-    inputs: Call, ctx: Context, auth: Auth, *, url: str, body: bytes | None, headers: Mapping[str, str]
-) -> Answer:
-    sent_to = _with_query(url, pairs({name: secret.reveal() for name, secret in auth.query.items()}))
+def _call(inputs: Call, ctx: Context, auth: Auth, *, url: Url, headers: Mapping[str, str], timeout_s: float) -> Answer:
+    if auth.query:
+        url = url.with_query(pairs({name: secret.reveal() for name, secret in auth.query.items()}))
     redirects = MAX_REDIRECTS if inputs.redirects is None else inputs.redirects
 
     def send(most: int, sink: BinaryIO | None = None) -> Response:
         return ctx.egress.send(
             inputs.method,
-            sent_to,
+            url,
             headers=headers,
-            body=body,
-            deadline=ctx.deadline.capped(_timeout(inputs, ctx, auth)),
+            body=inputs.payload[0],
+            deadline=ctx.deadline.capped(timeout_s),
             credentials=auth.headers or None,
             hosts=auth.hosts,
             redirects=redirects if inputs.method in ("GET", "HEAD") else 0,
@@ -106,14 +105,15 @@ def _answer(answer: Response, auth: Auth, inputs: Call, *, size: int | None = No
     """`size` is that of the file that was written, if one was."""
     body: Any
     given: Given
-    body, given = (None, "file") if size is not None else decode(answer, inputs.response, auth.secrets)
+    secrets = auth.secrets
+    body, given = (None, "file") if size is not None else decode(answer, inputs.response, secrets)
     return Answer(
         status_code=answer.status,
-        headers={name.lower(): masked(value, auth.secrets) for name, value in answer.headers.items()},
-        body=masked(body, auth.secrets),
+        headers={name.lower(): masked(value, secrets) for name, value in answer.headers.items()},
+        body=masked_json(body, answer.body, secrets) if given == "json" else masked(body, secrets),
         body_type=given,
         duration_ms=answer.duration_ms,
-        url=masked(answer.url, auth.secrets),
+        url=masked(answer.url, secrets),
         file=inputs.save_as if given == "file" else None,
         size=len(answer.body) if size is None else size,
     )
@@ -143,33 +143,25 @@ def _own_credential(inputs: Call) -> dict[str, Secret]:
     return {}
 
 
-def _headers(inputs: Call, ctx: Context, auth: Auth, url: Url, content_type: str | None) -> dict[str, str]:
+def _headers(inputs: Call, ctx: Context, auth: Auth, url: Url, component: Mapping[str, Any] | None) -> dict[str, str]:
     headers = dict(inputs.headers)
-    brought = {name.lower() for name in auth.headers}
-    if taken := [name for name in headers if name.lower() in brought]:
-        raise errors.ValidationFailed(
-            "The step's link or component brings this header: leave it out here.",
-            path=f"input_mapping.headers.{taken[0]}",
-        )
-    if content_type is not None and lookup(headers, "content-type") is None:
+    named = {name.lower(): name for name in headers}
+    for brought in auth.headers:
+        if brought.lower() in named:
+            raise errors.ValidationFailed(
+                "The step's link or component brings this header: leave it out here.",
+                path=f"input_mapping.headers.{named[brought.lower()]}",
+            )
+    _, content_type = inputs.payload
+    if content_type is not None and "content-type" not in named:
         headers["Content-Type"] = content_type
-    component = ctx.component("request") if ctx.has_component("request") else None
-    if inputs.method not in _READS and _honours_key(url, component) and lookup(headers, _KEY_HEADER.lower()) is None:
+    if inputs.method not in _READS and _KEY_HEADER.lower() not in named and _honours_key(url, component):
         headers[_KEY_HEADER] = ctx.idempotency_key
     return headers
 
 
-def _timeout(inputs: Call, ctx: Context, auth: Auth) -> float:
+def _timeout(inputs: Call, auth: Auth, component: Mapping[str, Any] | None) -> float:
     if inputs.timeout is not None:
         return inputs.timeout
-    configured = (
-        ctx.component("request").get("timeout_seconds") if ctx.has_component("request") and auth.hosts else None
-    )
+    configured = component.get("timeout_seconds") if component is not None and auth.hosts else None
     return float(configured) if isinstance(configured, int | float) and configured > 0 else DEFAULT_TIMEOUT_S
-
-
-def _with_query(url: str, query: str) -> str:
-    if not query:
-        return url
-    bare = url.partition("#")[0]
-    return f"{bare}{'&' if '?' in bare else '?'}{query}"
