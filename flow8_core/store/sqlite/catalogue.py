@@ -28,7 +28,8 @@ _FILL_AT_ONCE = 25_000  # documents in memory while a new index is filled
 TABLES = """
 CREATE TABLE IF NOT EXISTS flow8_collections (name TEXT PRIMARY KEY, durable INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS flow8_indexes (number INTEGER PRIMARY KEY, collection TEXT NOT NULL, keys TEXT NOT NULL,
-    is_unique INTEGER NOT NULL, expire_after_s INTEGER, is_sparse INTEGER NOT NULL DEFAULT 0, UNIQUE (collection, keys));
+    is_unique INTEGER NOT NULL, expire_after_s INTEGER, is_sparse INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (collection, keys));
 """
 
 
