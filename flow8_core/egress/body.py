@@ -46,13 +46,18 @@ class Body:
         """Whether it is worth asking the server first (Expect: 100-continue)."""
         return self.length is None or self.length > EXPECT_ABOVE
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Iterable[bytes]:
         """The bytes, in blocks; exactly `length` of them where that is known.
 
         Raises `ValidationFailed` where the source ends early (a file that shrank) or cannot be read.
         """
+        if self.content is None or isinstance(self.content, bytes):
+            return (self.content or b"",)
+        return self._cut(_blocks(self.content))
+
+    def _cut(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
         left = self.length
-        for block in self._blocks():
+        for block in blocks:
             if left is None:
                 yield block
                 continue
@@ -65,22 +70,20 @@ class Body:
         if left:
             raise ValidationFailed("The body ended before its announced length.", path="body", ambiguous=True)
 
-    def _blocks(self) -> Iterator[bytes]:
-        if self.content is None or isinstance(self.content, bytes):
-            yield self.content or b""
+
+def _blocks(content: BinaryIO | Iterable[bytes]) -> Iterator[bytes]:
+    read = getattr(content, "read", None)
+    blocks = iter(content) if read is None else iter(lambda: read(BLOCK), b"")
+    while True:
+        try:
+            block = next(blocks)
+        except StopIteration:
             return
-        read = getattr(self.content, "read", None)
-        blocks = iter(self.content) if read is None else iter(lambda: read(BLOCK), b"")
-        while True:
-            try:
-                block = next(blocks)
-            except StopIteration:
-                return
-            except OSError:
-                raise ValidationFailed("The body could not be read to its end.", path="body", ambiguous=True) from None
-            if not isinstance(block, bytes | bytearray | memoryview):
-                raise ValidationFailed("The body must be bytes; encode the text first.", path="body", ambiguous=True)
-            yield bytes(block)
+        except OSError:
+            raise ValidationFailed("The body could not be read to its end.", path="body", ambiguous=True) from None
+        if not isinstance(block, bytes | bytearray | memoryview):
+            raise ValidationFailed("The body must be bytes; encode the text first.", path="body", ambiguous=True)
+        yield bytes(block)
 
 
 def _length(content: Any) -> int | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, Mapping
+from typing import Any
 
 
 class Headers(Mapping[str, str]):
@@ -21,6 +22,10 @@ class Headers(Mapping[str, str]):
     def __getitem__(self, name: str) -> str:
         return self._fields[name.lower()][1]
 
+    def get(self, name: str, default: Any = None) -> Any:
+        found = self._fields.get(name.lower())  # told without an exception: most headers that are asked for are absent
+        return default if found is None else found[1]
+
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.lower() in self._fields
 
@@ -29,6 +34,9 @@ class Headers(Mapping[str, str]):
 
     def __len__(self) -> int:
         return len(self._fields)
+
+    def items(self) -> ItemsView[str, str]:
+        return dict(self._fields.values()).items()
 
     def without(self, name: str) -> Headers:
         """All but one."""

@@ -20,8 +20,9 @@ HARMLESS: Final = frozenset(("accept", "accept-encoding", "accept-language", "ra
 
 _REFUSED_METHODS = frozenset(("CONNECT", "TRACE", "TRACK"))
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_HOP_BY_HOP = re.compile(r"proxy-.*|te|trailer|upgrade|keep-alive")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_FRAMING = frozenset(("host", "content-length", "transfer-encoding", "connection", "expect"))
+_HOP_BY_HOP = frozenset(("te", "trailer", "upgrade", "keep-alive"))  # and all that begin with proxy-
 _SECRET_HEADERS = frozenset(("authorization", "cookie"))  # credentials whoever sets them
 _NO_BODY = frozenset(("GET", "HEAD", "OPTIONS", "DELETE"))
 
@@ -46,11 +47,8 @@ class Request:
     @property
     def head(self) -> bytes:
         """Request line and headers as they go onto the wire. Nothing in them can end a line: see `prepare`."""
-        lines = [
-            f"{self.method} {self.url.target} HTTP/1.1",
-            *(f"{name}: {self.headers[name]}" for name in self.headers),
-        ]
-        return "\r\n".join((*lines, "", "")).encode("latin-1")
+        fields = "".join([f"{name}: {value}\r\n" for name, value in self.headers.items()])
+        return f"{self.method} {self.url.target} HTTP/1.1\r\n{fields}\r\n".encode("latin-1")
 
     @property
     def writes(self) -> bool:
@@ -121,10 +119,14 @@ class _Fields:
         name, value = _text(name), _text(value)
         if not _TOKEN.fullmatch(name):
             raise ValidationFailed("A header's name has characters that names cannot have.", path="headers")
-        if _BAD_VALUE.search(value) or not _is_latin(value):
+        if not _VALUE.fullmatch(value):
             raise ValidationFailed("The header's value has characters that cannot be sent.", path=f"headers.{name}")
         key = name.lower()
-        if not self._is_framing(key, value.strip().lower()):
+        if key in _FRAMING:
+            self._agree(key, value.strip().lower())
+        elif key in _HOP_BY_HOP or key.startswith("proxy-"):
+            raise ValidationFailed("This header belongs to the connection.", path=f"headers.{key}")
+        else:
             self._fields[key] = (name, value)
 
     @property
@@ -147,8 +149,8 @@ class _Fields:
             fields["Expect"] = "100-continue"
         return fields
 
-    def _is_framing(self, key: str, value: str) -> bool:
-        """Whether the header is ours to write. Raises `ValidationFailed` where it says something else than we would."""
+    def _agree(self, key: str, value: str) -> None:
+        """Raises `ValidationFailed` where a header that is ours to write says something else than we would."""
         match key:
             case "host":
                 agrees = value in (self._url.authority, f"{self._url.host}:{self._url.port}")
@@ -159,20 +161,11 @@ class _Fields:
                 agrees = self.chunked = value == "chunked"
             case "connection":
                 agrees = value in ("keep-alive", "close")
-            case "expect":
-                agrees = self.expects = value == "100-continue"
             case _:
-                if _HOP_BY_HOP.fullmatch(key):
-                    raise ValidationFailed("This header belongs to the connection.", path=f"headers.{key}")
-                return False
+                agrees = self.expects = value == "100-continue"
         if not agrees:
             raise ValidationFailed("This header is set by the platform and cannot differ.", path=f"headers.{key}")
-        return True
 
 
 def _text(value: HeaderValue) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else value
-
-
-def _is_latin(value: str) -> bool:
-    return value.isascii() or all(ord(character) < 256 for character in value)
