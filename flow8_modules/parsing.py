@@ -71,6 +71,38 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _hostile(value: Any, root: str) -> list[tuple[str, str]]:
     """What no field may hold: JSON that a database, a log or a vendor's parser would trip over later."""
+    return [] if _sound(value) else _problems(value, root)
+
+
+def _sound(value: Any) -> bool:
+    """Whether there is nothing to find, told level by level and without paths, which cost most of the time. What is not
+    of the very types of JSON is left to `_problems` to judge."""
+    if type(value) is not dict and type(value) is not list:
+        return False
+    seen = 0
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        below: list[Any] = []
+        for node in level:
+            seen += len(node)
+            if seen > MAX_VALUES or (type(node) is dict and not all(map(_proper_name, node))):
+                return False
+            for item in node.values() if type(node) is dict else node:
+                kind = type(item)
+                if kind is dict or kind is list:
+                    below.append(item)
+                elif kind is str:
+                    if not _encodes(item):
+                        return False
+                elif not (item is None or kind is bool or kind is int or (kind is float and math.isfinite(item))):
+                    return False
+        if not below:
+            return True
+        level = below
+    return False
+
+
+def _problems(value: Any, root: str) -> list[tuple[str, str]]:
     problems: list[tuple[str, str]] = []
     waiting: list[tuple[_Place, Any, int]] = [(None, value, 0)]
     seen = 0
