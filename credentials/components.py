@@ -62,7 +62,8 @@ class Components:
         self._user_id = user_id
         self._sealer = Sealer(vault, COLLECTION, company_id)
         self._defaults = Defaults(store, COLLECTION, company_id)
-        self._audit = Audit(store, vault, company_id, origin=origin)
+        self._vault = vault
+        self._origin = origin
 
     def add(self, body: Mapping[str, Any]) -> Shown:
         """Store a component: `{name, kind, config, is_default?}`, the body of `POST /api/v1/admin/components`.
@@ -223,8 +224,9 @@ class Components:
         self, action: str, row: Document, before: Mapping[str, Any], after: Mapping[str, Any], act: Callable[[], None]
     ) -> None:
         """Record, then act: what cannot be recorded does not happen. A failure is recorded as a second event."""
+        audit = Audit(self._store, self._vault, self._company_id, origin=self._origin)
         record = partial(
-            self._audit.record, action, resource_type="component", resource_id=str(row["_id"]), user_id=self._user_id
+            audit.record, action, resource_type="component", resource_id=str(row["_id"]), user_id=self._user_id
         )
         record(before=before, after=after)
         try:

@@ -71,7 +71,7 @@ class Links:
         self._vault = vault
         self._company_id = company_id
         self._actor = actor
-        self._audit = Audit(store, vault, company_id, origin=origin)
+        self._origin = origin
 
     def find(self, link_id: ObjectId | str) -> Link | None:
         """The link with this id; None where the company has none, whoever else may have it."""
@@ -260,9 +260,10 @@ class Links:
         act: Callable[[], Link],
     ) -> Link:
         """Record, then act: what cannot be recorded does not happen. A failure is recorded as a second event."""
+        audit = Audit(self._store, self._vault, self._company_id, origin=self._origin)
 
         def record(after: Mapping[str, Any], error: Flow8Error | None = None) -> None:
-            self._audit.record(
+            audit.record(
                 action,
                 resource_type="integration",
                 resource_id=str(link_id),

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from bson import ObjectId
+from nacl.bindings import crypto_secretbox_open_easy
 from nacl.exceptions import CryptoError
 from nacl.secret import SecretBox
 
@@ -33,8 +33,7 @@ class EnvelopeRejected(InternalError):
     """An encrypted field does not open. Which of its parts is at fault is said to nobody."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a sealed field lives. `field` is its dotted path within the document, e.g. `config.api_key`: a rotation
     finds it there."""
 
@@ -130,7 +129,7 @@ class Vault:
         if names != _BOUND or not isinstance(version, int) or isinstance(version, bool) or version != VERSION:
             raise ValueError
         key = self._keyring.keys[envelope["kid"]]
-        return SecretBox(key.subkey(_PERSON, _context(place))).decrypt(ciphertext, nonce)
+        return crypto_secretbox_open_easy(ciphertext, nonce, key.subkey(_PERSON, _context(place)))
 
     def _sealed(self, context: bytes, plain: bytes) -> dict[str, Any]:
         key = self._writer()
@@ -142,7 +141,7 @@ class Vault:
         """The key that opens an envelope of the old form, and what is in it. Raises `ValueError`."""
         for kid, key in zip(self._keyring.keys, self._keyring.unbound, strict=False):
             try:
-                return kid, SecretBox(key.raw()).decrypt(ciphertext, nonce)
+                return kid, crypto_secretbox_open_easy(ciphertext, nonce, key.raw())
             except CryptoError:
                 continue
         raise ValueError

@@ -6,7 +6,6 @@ expressions -> filters -> the module's input -> credentials -> `calling` -> the 
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -44,8 +43,6 @@ from flow8_runtime.needs import Credentials, Request, resolve_needs
 
 BEFORE_CALL = crashpoints.register("step.before_call", "the step is marked `calling`; the vendor has not heard of it")
 AFTER_CALL = crashpoints.register("step.after_call", "the vendor has answered; nothing is written yet")
-
-_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str)  # dumps() would make one each time
 
 LINK = "link:"  # before a link's id, where a credential or what is waited for is named
 PARK_BUSY_S = 1.0  # how soon a step looks again at a link that somebody else is refreshing
@@ -282,5 +279,5 @@ def _unknown(error: Flow8Error) -> OutcomeUnknown:
 
 def _fingerprint(ref: str, mapping: Any) -> str:
     """Tells whether two attempts asked for the same thing, without keeping what they asked for."""
-    text = _CANONICAL.encode([ref, mapping])
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    text = ascii((ref, mapping))  # in the order of the definition, which is the same for all attempts of a step
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
