@@ -19,7 +19,7 @@ POSTING = "chat.postMessage"
 
 def raised(response: Response) -> errors.Flow8Error:
     with pytest.raises(errors.Flow8Error) as caught:
-        checked(response, now=NOW)
+        checked(response, now=lambda: NOW)
     return caught.value
 
 
@@ -112,4 +112,6 @@ def test_what_comes_around_the_body_counts_too(
 
 
 def test_ok_is_ok() -> None:
-    checked(answer(200, {"ok": True, "channel": "C1", "ts": "1.2"}), now=NOW)
+    said = {"ok": True, "channel": "C1", "ts": "1.2"}
+
+    assert checked(answer(200, said), now=lambda: NOW) == said

@@ -192,6 +192,16 @@ def test_connections_are_kept_and_each_call_is_one_request(ctx: Context, lab: La
     assert seen["connections"] - before <= 1
 
 
+def test_what_is_asked_with_a_form_goes_through_the_same_door(ctx: Context, lab: Lab) -> None:
+    said = slack(ctx).chat_postMessage(channel="#notifications", text="Hello")
+    asked = slack(ctx).api_call("auth.test", params={"team_id": None})
+
+    assert (said["ok"], asked["ok"], asked.status_code) == (True, True, 200)
+    assert lab.requests("slack", POST)["count"] == 1
+    with pytest.raises(errors.ProviderRejected):
+        slack(ctx).api_call(POST, params={"channel": "C000000000", "text": "Hello"})
+
+
 def test_the_environment_changes_nothing(ctx: Context, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")

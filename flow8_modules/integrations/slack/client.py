@@ -7,7 +7,7 @@ https://docs.slack.dev/reference/methods/chat.postMessage#errors
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -91,17 +91,17 @@ def slack(ctx: Context) -> WebClient:
     return EgressWebClient(ctx)
 
 
-def checked(answer: Response, *, now: datetime) -> None:
-    """Raises the error that an answer stands for, unless it says `ok`."""
-    waiting = retry_after(answer.headers.get("Retry-After"), now=now)
-    if answer.status == 429:
-        raise _LIMITED.raised(service=SERVICE, provider_code="ratelimited", retry_after=waiting)
+def checked(answer: Response, *, now: Callable[[], datetime]) -> dict[str, Any]:
+    """What an answer says where it says `ok`; raises the error that it stands for otherwise."""
     try:
         body = answer.json()
     except errors.VendorBadResponse:
         body = None
     if answer.status == 200 and isinstance(body, dict) and body.get("ok") is True:
-        return
+        return body
+    waiting = retry_after(answer.headers.get("Retry-After"), now=now())
+    if answer.status == 429:
+        raise _LIMITED.raised(service=SERVICE, provider_code="ratelimited", retry_after=waiting)
     raise error_of(body, status=answer.status, waiting=waiting)
 
 
