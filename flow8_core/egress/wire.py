@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import re
+import select
 import socket
 import ssl
 from typing import TYPE_CHECKING
-
-from urllib3.util.wait import wait_for_read
 
 from flow8_core.egress.reply import BadReply
 
@@ -35,6 +34,8 @@ class Wire:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._word = select.poll()
+        self._word.register(sock, select.POLLIN)
         self._held: list[bytes | memoryview] = []
         self._held_size = 0
         self._received = bytearray()
@@ -61,7 +62,7 @@ class Wire:
         """Whether an idle connection is of no use any more: the peer closed it, or said something unasked."""
         if isinstance(self._sock, ssl.SSLSocket) and self._sock.pending():
             return True
-        return wait_for_read(self._sock, timeout=0.0)
+        return bool(self._word.poll(0))
 
     def sendall(self, data: bytes | memoryview) -> None:
         self._held.append(data)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from urllib3 import HTTPHeaderDict
-
 from flow8_core.egress import Response
+from flow8_core.egress.headers import Headers
 from flow8_core.errors import Flow8Error
 
 # A word of the contracts, and the codes of ours that stand for it.
@@ -42,7 +41,7 @@ def answer(status: int, body: Any, *, method: str = "POST", **headers: str) -> R
     data = body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
     return Response(
         status=status,
-        headers=HTTPHeaderDict(headers),
+        headers=Headers(headers.items()),
         body=data,
         url="https://vendor.example/api/x",
         duration_ms=1,
