@@ -1,8 +1,9 @@
 """The caller threads of a process: as many as it takes to keep one of them busy with something else than waiting.
 
 Where vendors answer at once, one thread does all; more would only cost the interpreter's lock. Where they are slow,
-every thread stands in a call before long, and another one is taken on: up to `most`. Threads outlive the wake-up that
-they were taken on for, so that one slow call idles none of its neighbours.
+every thread stands in a call before long, and another one is taken on, by whoever goes into a call last once it is known
+that calls take their time: up to `most`. Threads outlive the wake-up that they were taken on for, so that one slow call
+idles none of its neighbours.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from flow8_core.clock import Clock
 
 STUCK_S = 0.003  # everybody has been in a call for so long: take on others
 LOOK_S, SELDOM_S = 0.002, 0.016  # how often that is looked at: more seldom while it does not happen
-CROWDED = 4  # threads that are not in a call, above which one of them takes nothing new
+WEIGHT = 0.1  # of the last call, in how long they take
+CROWDED = 16  # threads that are not in a call, above which one of them takes nothing new; those few share their writes
 IDLE_S = 10.0  # after which a thread that has had nothing to do ends
 
 Shift = Callable[[], None]
@@ -38,6 +40,7 @@ class Crew:
         self._at_work = 0  # in a shift, or about to begin one
         self._calling = 0  # of those, how many wait for a vendor
         self._last_call = 0.0
+        self._usual_s = 0.0  # how long a call takes, of late
         self._dry = False
         self._over = False
         self._failure: BaseException | None = None
@@ -97,14 +100,18 @@ class Crew:
     @contextmanager
     def calling(self) -> Iterator[None]:
         """Around what may wait for a vendor."""
+        began = self._clock.monotonic()
         with self._changed:
             self._calling += 1
-            self._last_call = self._clock.monotonic()
+            self._last_call = began
+            if self._usual_s > STUCK_S and self._at_work <= self._calling and not self._dry:
+                self._take_on(1)  # in good time: nobody has to see first that everybody waits
         try:
             yield
         finally:
             with self._changed:
                 self._calling -= 1
+                self._usual_s += (self._clock.monotonic() - began - self._usual_s) * WEIGHT
 
     def end(self) -> None:
         """Take on nobody any more, and wait for those who are at work."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from flow8_core.clock import SystemClock
+from flow8_core.clock import Clock, ManualClock, SystemClock
 from flow8_runtime import crew as rooms
 from flow8_runtime.crew import Crew
 from tests.processes import until
@@ -25,6 +25,7 @@ class Work:
         self.waiting = 0
         self.go = threading.Event()
         self.lock = threading.Lock()
+        self.answers: Callable[[], object] = lambda: None
         self.threads: set[threading.Thread] = set()
         self.crew: Crew
 
@@ -40,6 +41,8 @@ class Work:
                 if self.slow(call):
                     self.waiting += 1
                     assert self.go.wait(20)
+                else:
+                    self.answers()
             self.done.append(call)
 
     def drain(self, *, within_s: float = 5.0) -> None:
@@ -48,8 +51,8 @@ class Work:
 
 
 @contextmanager
-def at_work(work: Work, *, most: int = 16) -> Iterator[Work]:
-    work.crew = Crew(work.shift, most=most, clock=SystemClock())
+def at_work(work: Work, *, most: int = 16, clock: Clock | None = None) -> Iterator[Work]:
+    work.crew = Crew(work.shift, most=most, clock=clock or SystemClock())
     yield work
     work.go.set()
     work.crew.end()
@@ -67,7 +70,17 @@ def test_calls_that_are_answered_at_once_take_few_threads() -> None:
         work.drain()
 
         assert len(work.done) == 2_000
-        assert len(work.threads) <= rooms.CROWDED
+        assert len(work.threads) <= 4
+
+
+def test_once_calls_are_known_to_be_slow_nobody_needs_to_watch_for_others_to_be_taken_on() -> None:
+    clock = ManualClock()
+    work = Work(3 + 16, slow=lambda call: call >= 3)
+    work.answers = lambda: clock.advance(0.05)  # the first three
+    with at_work(work, clock=clock):
+        work.crew.begin()
+
+        until(lambda: work.waiting == 16, "each of the slow calls has a thread of its own")
 
 
 def test_calls_that_take_their_time_take_as_many_threads_as_there_may_be() -> None:
@@ -128,8 +141,8 @@ def test_a_thread_that_fails_as_it_leaves_is_missed_once(monkeypatch: pytest.Mon
 
     crew = Crew(shift, most=4, clock=SystemClock())
     crew.begin()
-    with pytest.raises(ConnectionError):
-        crew.watch(time.monotonic() + 5, lambda: False)
+    with pytest.raises(ConnectionError):  # told to this watch or to the next one: it had left before it failed
+        until(lambda: crew.watch(time.monotonic() + 5, lambda: False), "what ended the thread")
     crew.end()
 
     assert crew.at_work == 0
