@@ -160,8 +160,14 @@ class _Resolver:
         if not isinstance(value, _NESTED):
             return value
         if isinstance(value, list | tuple):
-            return [self.value(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
-        return {key: self.value(item, f"{path}.{key}", depth + 1) for key, item in value.items()}
+            return [
+                item if _is_constant(item) else self.value(item, f"{path}[{index}]", depth + 1)
+                for index, item in enumerate(value)
+            ]
+        return {
+            key: item if _is_constant(item) else self.value(item, f"{path}.{key}", depth + 1)
+            for key, item in value.items()
+        }
 
     def _text(self, text: str, path: str) -> Any:
         parts = _parts(text, path)
@@ -183,6 +189,12 @@ class _Resolver:
         self._left -= size
         if self._left < 0:
             raise ValidationFailed(f"The input comes to more than {SIZE_LIMIT} characters.", path=path)
+
+
+def _is_constant(item: Any) -> bool:
+    """Whether it stays as it is: told of most values, before anything is made for them."""
+    kind = type(item)
+    return (kind is str and _OPEN not in item) or item is None or kind is int or kind is bool
 
 
 def _parts(text: str, path: str) -> list[str | Expression]:

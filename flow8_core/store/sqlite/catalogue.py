@@ -112,18 +112,20 @@ class Collection:
     table: str = field(init=False)
     get_sql: str = field(init=False)
     has_unique: bool = field(init=False)
+    numbers: frozenset[int] = field(init=False)  # of the indexes
     paths: frozenset[Parts] = field(init=False)  # of all indexes
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "table", f"d_{self.name}")
         object.__setattr__(self, "get_sql", f"SELECT row, body FROM {self.table} WHERE id = ?")  # noqa: S608
         object.__setattr__(self, "has_unique", any(index.index.unique for index in self.indexes))
+        object.__setattr__(self, "numbers", frozenset(index.number for index in self.indexes))
         object.__setattr__(self, "paths", frozenset(parts for index in self.indexes for parts in index.parts))
 
     @property
     def has_arrays(self) -> bool:
         """Whether a find may take two statements."""
-        return any(index.has_arrays for index in self.indexes)
+        return bool(self.indexes) and not self.numbers.isdisjoint(self.indexes[0].with_arrays)
 
 
 @dataclass(frozen=True, slots=True)
