@@ -1,9 +1,9 @@
 """The caller threads of a process: as many as it takes to keep one of them busy with something else than waiting.
 
 Where vendors answer at once, one thread does all; more would only cost the interpreter's lock. Where they are slow,
-every thread stands in a call before long, and another one is taken on, by whoever goes into a call last once it is known
-that calls take their time: up to `most`. Threads outlive the wake-up that they were taken on for, so that one slow call
-idles none of its neighbours.
+every thread stands in a call before long, and another one is taken on, by whoever goes into a call last once it is
+known that calls take their time: up to `most`. Threads outlive the wake-up that they were taken on for, so that one
+slow call idles none of its neighbours.
 """
 
 from __future__ import annotations
