@@ -66,7 +66,7 @@ class Parts:
 
 
 class Attempt:
-    """The state of one attempt while it lasts."""
+    """The state of one attempt while it lasts. `until`: how long its `calling` mark holds."""
 
     def __init__(self, parts: Parts, claim: Claim, step: Step) -> None:
         self._parts = parts
@@ -81,13 +81,8 @@ class Attempt:
         self._inputs: Any = None
         self.effect = Effect.ONCE
         self.called = False
+        self.until = to_millis(self._started_at + timedelta(seconds=step.timeout_s + DEADLINE_MARGIN_S))
         self.log = parts.log.bind(step_run_id=claim.step_run_id)
-
-    @property
-    def until(self) -> datetime:
-        """How long the `calling` mark holds. Raises `ExecutionTimeout` where no time is left."""
-        self._deadline.check("Preparing the step")
-        return to_millis(self._started_at + timedelta(seconds=self._step.timeout_s + DEADLINE_MARGIN_S))
 
     @property
     def credential(self) -> str | None:
@@ -105,7 +100,7 @@ class Attempt:
 
     def prepare(self, *, patient: bool = True) -> Outcome | None:
         """All that comes before the mark; an outcome where it is not to be called. Without patience it raises
-        `NotReady` where a vendor would have to be asked first."""
+        `NotReady` where a vendor would have to be asked first, and `ExecutionTimeout` where no time is left to call."""
         scope = self._parts.ledger.scope(self._claim.play)
         if self._step.filters is not None and not filters.passes(self._step.filters, scope):
             return self._outcome("filtered")
@@ -115,7 +110,10 @@ class Attempt:
         self._fingerprint = _fingerprint(self._module.ref, mapping)
         self._credentials = self._resolve(self._module.needs_of(self._inputs), scope, patient=patient)
         self.effect = self._module.effect_of(self._inputs, self._credentials.config)
-        return self._not_before()
+        over = self._not_before()
+        if over is None:
+            self._deadline.check("Preparing the step")
+        return over
 
     def call(self, marked: Claim) -> Outcome:
         """The call itself, of a step that is marked `calling`."""
