@@ -31,12 +31,16 @@ class Credentials:
         """The credential as throttles and fairness know it: "link:<id>" or "component:<id>"."""
         if self.link is not None:
             return self.link.credential
-        return next((f"component:{component.id}" for component in self.components.values()), None)
+        for component in self.components.values():
+            return f"component:{component.id}"
+        return None
 
     @property
     def config(self) -> Mapping[str, Any] | None:
         """The configuration of the component, where there is one."""
-        return next((component.config for component in self.components.values()), None)
+        for component in self.components.values():
+            return component.config
+        return None
 
 
 @dataclass(frozen=True)
