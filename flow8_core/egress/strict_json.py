@@ -15,6 +15,7 @@ from typing import Any
 MAX_DEPTH = 64
 
 _BYTE_ORDER_MARK = "\ufeff"
+_NESTING = frozenset((dict, list))
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -61,10 +62,10 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse
 
 def _deeper(value: Any, levels: int) -> bool:
     """Whether arrays and objects are nested in more than `levels` levels."""
-    level = [value]
-    for _ in range(levels + 1):
-        level = [node for node in level if isinstance(node, dict | list)]
+    level = [value] if type(value) in _NESTING else []
+    for _ in range(levels):
         if not level:
             return False
-        level = [child for node in level for child in (node.values() if isinstance(node, dict) else node)]
-    return True
+        children = (child for node in level for child in (node.values() if type(node) is dict else node))
+        level = [child for child in children if type(child) in _NESTING]
+    return bool(level)
