@@ -14,13 +14,14 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from flow8_core.errors import Conflict, InternalError, ValidationFailed
+from flow8_core.installed import entry_points
 from flow8_modules.module import Module
 
 GROUP = "flow8.modules"
@@ -108,7 +109,7 @@ class Catalogue:
 
     def _strangers(self) -> Iterable[tuple[str, Any]]:
         if self._settings.third_parties:
-            points = entry_points(group=GROUP) if self._points is None else self._points
+            points = entry_points(GROUP) if self._points is None else self._points
             for point in sorted(points, key=lambda point: point.name):
                 yield f"the entry point {point.name}", _loaded(point.load, point.name)
         for package in self._settings.packages:

@@ -7,7 +7,7 @@ import importlib
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from types import MappingProxyType
 from typing import Any
 
@@ -19,6 +19,7 @@ from credentials.providers.settings import OAuthApp, ServiceSettings
 from flow8_core.clock import Deadline
 from flow8_core.egress import Egress
 from flow8_core.errors import ValidationFailed
+from flow8_core.installed import entry_points
 from flow8_core.secret import Secret
 
 # one data file each, found by name: a test compares this with the folder
@@ -131,7 +132,7 @@ def _loaded(point: EntryPoint) -> Any:
 
 
 def _installed() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    return {point.name: point for point in entry_points(ENTRY_POINTS)}
 
 
 def _own_tenant(tenant: str) -> tuple[str, ...]:
