@@ -39,7 +39,7 @@ class IndexTable:
 
     number: int
     index: Index
-    with_arrays: set[int] = field(compare=False)  # the numbers of the catalogue's indexes that have met one
+    with_arrays: set[int] = field(compare=False)  # the numbers of the collection's indexes that have met one
     table: str = field(init=False)
     columns: tuple[str, ...] = field(init=False)
     parts: tuple[Parts, ...] = field(init=False)
@@ -152,29 +152,35 @@ def version_of(connection: sqlite3.Connection) -> int:
 
 def read(connection: sqlite3.Connection) -> Catalogue:
     """The newest catalogue, as the caller's transaction sees it."""
-    version = version_of(connection)
-    with_arrays: set[int] = set()
-    indexes: dict[str, list[IndexTable]] = {}
+    names = connection.execute("SELECT name FROM flow8_collections").fetchall()
+    return Catalogue(version_of(connection), {name: _collection(connection, name) for (name,) in names})
+
+
+def _collection(connection: sqlite3.Connection, name: str) -> Collection:
+    """One of the catalogue's collections."""
+    (durable,) = connection.execute("SELECT durable FROM flow8_collections WHERE name = ?", (name,)).fetchall()[0]
     rows = connection.execute(
-        "SELECT number, collection, keys, is_unique, expire_after_s, is_sparse FROM flow8_indexes"
+        "SELECT number, keys, is_unique, expire_after_s, is_sparse FROM flow8_indexes WHERE collection = ?"
+        " ORDER BY number",
+        (name,),
     ).fetchall()
-    for number, collection, paths, unique, expire, sparse in rows:
+    with_arrays: set[int] = set()
+    tables = []
+    for number, paths, unique, expire, sparse in rows:
         fields = tuple((path, direction) for path, direction in json.loads(paths))
-        index = Index(fields, bool(unique), expire, bool(sparse))
-        table = IndexTable(number, index, with_arrays)
-        if connection.execute(f"SELECT 1 FROM {table.table} WHERE m = 1 LIMIT 1").fetchall():  # noqa: S608
+        tables.append(IndexTable(number, Index(fields, bool(unique), expire, bool(sparse)), with_arrays))
+        if connection.execute(f"SELECT 1 FROM i_{number} WHERE m = 1 LIMIT 1").fetchall():  # noqa: S608
             with_arrays.add(number)
-        indexes.setdefault(collection, []).append(table)
-    names = connection.execute("SELECT name, durable FROM flow8_collections").fetchall()
-    return Catalogue(
-        version, {name: Collection(name, bool(durable), tuple(indexes.get(name, ()))) for name, durable in names}
-    )
+    return Collection(name, bool(durable), tuple(tables))
 
 
-def create(connection: sqlite3.Connection, name: str, indexes: Sequence[Index], *, durable: bool) -> Catalogue:
-    """Make the collection and indexes that are not there yet, within the caller's transaction; the new catalogue."""
+def create(
+    connection: sqlite3.Connection, seen: Catalogue, name: str, indexes: Sequence[Index], *, durable: bool
+) -> Catalogue:
+    """Make the collection and indexes that are not there yet, within the caller's transaction, which has `seen` the
+    newest catalogue; the new one."""
     check_collection(name)
-    known = read(connection).collections.get(name)
+    known = seen.collections.get(name)
     if known is None:
         connection.execute(
             f"CREATE TABLE d_{name} (row INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, body BLOB NOT NULL)"
@@ -191,8 +197,9 @@ def create(connection: sqlite3.Connection, name: str, indexes: Sequence[Index], 
             made.append(_create_index(connection, name, index))
     if known is not None:
         _fill(connection, known, made)
-    connection.execute(f"PRAGMA user_version = {version_of(connection) + 1}")
-    return read(connection)
+    version = version_of(connection) + 1
+    connection.execute(f"PRAGMA user_version = {version}")
+    return Catalogue(version, {**seen.collections, name: _collection(connection, name)})
 
 
 def satisfied(known: Collection | None, indexes: Sequence[Index], *, durable: bool) -> bool:

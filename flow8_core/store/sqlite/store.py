@@ -238,7 +238,7 @@ class _Transaction:
     def create(self, name: str, indexes: Sequence[Index], *, durable: bool) -> None:
         """Make a collection or indexes of it. Raises `DuplicateKey`."""
         try:
-            self.catalogue = catalogue.create(self.connection, name, indexes, durable=durable)
+            self.catalogue = catalogue.create(self.connection, self.catalogue, name, indexes, durable=durable)
         except sqlite3.IntegrityError:
             raise DuplicateKey(f"A unique index declared for {name} contradicts its documents.") from None
 
