@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,8 @@ from credentials.link_import import LinkImport
 from flow8_lab.client import Lab
 from flow8_runtime.door import Door
 from flow8_runtime.platform import Foundation, Platform
-from tests import processes
+from tests import forked, processes
+from tests.forked import Forked
 
 SCOPES = {"slack": ["chat:write"], "microsoft": ["Calendars.ReadWrite", "User.Read", "openid", "profile", "email"]}
 
@@ -31,7 +31,7 @@ BUSY = {"sweep_s": 0.3, "beat_s": 0.5}  # what is waited for comes sooner; recov
 class Worker:
     """A `flow8 worker` with its pool processes, in a process group of its own."""
 
-    process: subprocess.Popen[bytes]
+    process: Forked
     log: Path
 
     def signal_all(self, number: int) -> None:
@@ -125,12 +125,15 @@ class Deployment:
     def said(self, *arguments: str, text: str | None = None, exit_code: int = 0) -> str:
         """Run the `flow8` command as the company's user; what it prints."""
         who = {"FLOW8_COMPANY": str(self.company_id), "FLOW8_USER": str(self.user_id)}
-        done = subprocess.run(
-            [sys.executable, "-m", "flow8_cli.main", *arguments],
-            input=text, env={**self.environ, **who}, cwd=self.folder, capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
-        assert done.returncode == exit_code, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
+        with tempfile.TemporaryDirectory() as folder:
+            given, out, err = (Path(folder) / name for name in ("in", "out", "err"))
+            given.write_text(text or "")
+            command = forked.flow8(
+                *arguments, environ={**self.environ, **who}, folder=self.folder, stdin=given, stdout=out, stderr=err
+            )
+            code = command.wait(60)
+            assert code == exit_code, f"{arguments}: exit {code}\n{out.read_text()}\n{err.read_text()}"
+            return out.read_text()
 
     def start_worker(
         self, *, crash_at: str = "", processes_: int = 1, threads: int = 64, queues: Sequence[str] = ()
@@ -151,12 +154,9 @@ class Deployment:
     def _launch(self, crash_at: str, processes_: int, threads: int, queues: Sequence[str]) -> Worker:
         log = self.folder / f"worker-{len(self.workers)}.log"
         environ = {**self.environ, "FLOW8_CRASH_AT": crash_at, "FLOW8_WORKER__THREADS": str(threads)}
-        argv = [sys.executable, "-m", "flow8_cli.main", "worker", "--processes", str(processes_)]
+        argv = ["worker", "--processes", str(processes_)]
         argv += [part for queue in queues for part in ("--queue", queue)]
-        with log.open("ab") as sink:
-            process = subprocess.Popen(
-                argv, env=environ, cwd=self.folder, stdout=sink, stderr=sink, start_new_session=True
-            )
+        process = forked.flow8(*argv, environ=environ, folder=self.folder, stdout=log, stderr=log)
         worker = Worker(process, log)
         self.workers.append(worker)
         return worker
