@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from operator import methodcaller
 from typing import Any
 
 import bson
@@ -18,14 +17,20 @@ from flow8_core.store.dialect.paths import may_have_dollars
 
 RESERVED = "_writes"  # where the MongoDB store stamps its writes
 _COLLECTION = re.compile(r"[a-z][a-z0-9_]{0,60}\Z")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  as the codec gives dates
 LARGEST_BYTES = 16 * 1024 * 1024
 
 
 class _Aware(TypeDecoder):
-    """Dates aware and in UTC, made in C: `tz_aware` asks a zone that is written in Python, for each of them."""
+    """Dates aware and in UTC: `tz_aware` asks a zone that is written in Python, for each of them, and `replace` takes
+    three times as long as counting on from the beginning of time."""
 
     bson_type = datetime
-    transform_bson = methodcaller("replace", tzinfo=UTC)  # type: ignore[assignment]  # called by the C codec
+
+    @staticmethod
+    def transform_bson(value: datetime) -> datetime:  # called by the C codec
+        return _EPOCH + (value - _NAIVE_EPOCH)
 
 
 OPTIONS: CodecOptions[Document] = CodecOptions(document_class=dict, type_registry=TypeRegistry([_Aware()]))
