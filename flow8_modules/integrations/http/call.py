@@ -88,13 +88,17 @@ class Call(Input):
     )
     method: Annotated[Method, BeforeValidator(_upper)] = Field("GET", description="HTTP method.", examples=["POST"])
     headers: dict[str, str] = Field(
-        default={},
+        default_factory=dict,  # a `default` would be copied deeply for each call
+        json_schema_extra={"default": {}},
         repr=False,
         description="Headers. Credentials belong into a request component instead.",
         examples=[{"Accept": "application/json"}],
     )
     query: dict[str, Any] = Field(
-        default={}, description="Added to the URL's query; a list repeats its name.", examples=[{"page": 1}]
+        default_factory=dict,
+        json_schema_extra={"default": {}},
+        description="Added to the URL's query; a list repeats its name.",
+        examples=[{"page": 1}],
     )
     body: Any = Field(
         None,

@@ -39,7 +39,8 @@ class Message(Input):
         examples=["Invoice #001 processed successfully"],
     )
     blocks: Annotated[list[dict[str, Any]], BeforeValidator(as_blocks)] = Field(
-        default=[],
+        default_factory=list,  # a `default` would be copied deeply for each call
+        json_schema_extra={"default": []},
         description="Block Kit blocks, at most 50; a JSON text is read as such.",
         examples=[[{"type": "section", "text": {"type": "mrkdwn", "text": "Invoice Processed"}}]],
     )
