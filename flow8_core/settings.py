@@ -13,6 +13,7 @@ import difflib
 import io
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 from urllib.parse import unquote
@@ -144,11 +145,16 @@ class _Variables(EnvSettingsSource):
 
     def __init__(self, model: type[BaseModel], variables: Mapping[str, str]) -> None:
         self._handed_in = {name.lower(): value for name, value in variables.items() if value}
-        as_settings = type(model.__name__, (model, BaseSettings), {"__module__": __name__})
-        super().__init__(as_settings, case_sensitive=False, env_prefix=PREFIX, env_nested_delimiter=DELIMITER)
+        super().__init__(_as_settings(model), case_sensitive=False, env_prefix=PREFIX, env_nested_delimiter=DELIMITER)
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
         return self._handed_in
+
+
+@cache
+def _as_settings(model: type[BaseModel]) -> type[BaseSettings]:
+    """The model as pydantic-settings wants it; making one takes as long as all the rest of reading settings."""
+    return type(model.__name__, (model, BaseSettings), {"__module__": __name__})
 
 
 def _from_variables(model: type[BaseModel], variables: Mapping[str, str], problems: list[Problem]) -> dict[str, Any]:

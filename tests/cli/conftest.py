@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 
 from credentials import kdf
 from flow8_lab.client import Lab
@@ -18,12 +19,15 @@ from tests.core.test_logging import _logging_restored  # noqa: F401  # a fixture
 from tests.flows.deployment import SCOPES, Deployment, deploy
 
 DERIVED = functools.cache(kdf.derive)
+GATHERED = functools.cache(typer.main.get_command)
 
 
 @pytest.fixture(autouse=True)
-def _keys_are_derived_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fifth of a second for each command in this process is the price of a process, which is none of its own here."""
+def _a_process_is_begun_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To derive keys and to gather the commands is a fifth of a second for each process, and a command in this one has
+    none of its own."""
     monkeypatch.setattr(kdf, "derive", DERIVED)
+    monkeypatch.setattr(typer.main, "get_command", GATHERED)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from credentials import audit, check_values, components
 from credentials.keyring import Keyring, KeySettings
 from credentials.vault import Vault
 from flow8_core.store import Store, open_store
+from tests import stores
 
 ENVIRON = {"ENC_KEY_SECRET": "ab12" * 64, "ENV_KEY_SALT": "cd34" * 16}
 
@@ -30,7 +31,7 @@ def vault(keyring: Keyring) -> Vault:
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     """An empty SQLite store with our collections."""
-    with closing(declared(f"sqlite:///{tmp_path / 'store.db'}")) as opened:
+    with closing(declared(stores.lay(tmp_path / "store.db", declare))) as opened:
         yield opened
 
 
@@ -43,9 +44,13 @@ def either_store(store_url: str) -> Iterator[Store]:
 
 def declared(url: str) -> Store:
     opened = open_store(url)
-    for module in (audit, check_values, components):
-        opened.declare(module.COLLECTION, module.INDEXES, durable=True)
+    declare(opened)
     return opened
+
+
+def declare(store: Store) -> None:
+    for module in (audit, check_values, components):
+        store.declare(module.COLLECTION, module.INDEXES, durable=True)
 
 
 @pytest.fixture

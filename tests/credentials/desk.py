@@ -31,6 +31,7 @@ from flow8_core.egress import Egress
 from flow8_core.errors import Flow8Error
 from flow8_core.secret import Secret
 from flow8_core.store import Store, open_store
+from tests import stores
 from tests.counterparts.token_server import TokenServer
 
 CLIENT_ID, CLIENT_SECRET = "flow8-client", "client-secret-of-the-tests"
@@ -224,7 +225,7 @@ def open_desk(
     """A desk with a store of its own, SQLite in `folder` unless named (MongoDB's time cannot be moved); `acme` as for
     `providers_at`."""
     clock = SharedClock(folder / "ahead") if shared_clock else ManualClock()
-    with closing(open_store(store_url or f"sqlite:///{folder / 'desk.db'}", clock=clock)) as store:
+    with closing(open_store(store_url or stores.lay(folder / "desk.db", declare), clock=clock)) as store:
         declare(store)
         yield Desk(store, vault, server, providers_at(server.url, **acme), egress, clock)
 

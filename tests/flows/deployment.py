@@ -16,10 +16,11 @@ from bson import ObjectId
 
 from credentials.kdf import generate
 from credentials.link_import import LinkImport
+from flow8_core.store import Store
 from flow8_lab.client import Lab
 from flow8_runtime.door import Door
-from flow8_runtime.platform import Foundation, Platform
-from tests import forked, processes
+from flow8_runtime.platform import COLLECTIONS, Foundation, Platform
+from tests import forked, processes, stores
 from tests.forked import Forked
 
 SCOPES = {"slack": ["chat:write"], "microsoft": ["Calendars.ReadWrite", "User.Read", "openid", "profile", "email"]}
@@ -190,6 +191,8 @@ def deploy(
 ) -> Deployment:
     """A deployment on this store and broker, with fresh keys; `environ` is added to its processes' environment."""
     secret, salt = generate()
+    if store.startswith("sqlite:///"):
+        stores.lay(Path(store.removeprefix("sqlite:///")), _declare)
     config = {
         "public_url": f"http://127.0.0.1:{processes.free_port()}",
         "home": str(folder / "home"),
@@ -204,6 +207,11 @@ def deploy(
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("FLOW8_", "ENC_", "ENV_"))}
     keys = {"ENC_KEY_SECRET": secret, "ENV_KEY_SALT": salt, "FLOW8_CONFIG": str(folder / "flow8.yaml")}
     return Deployment(folder, lab, {**inherited, **keys, **(environ or {})})
+
+
+def _declare(store: Store) -> None:
+    for name, indexes, durable in COLLECTIONS:
+        store.declare(name, indexes, durable=durable)
 
 
 def _state(pid: int) -> str:
