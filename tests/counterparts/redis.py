@@ -16,6 +16,8 @@ from flow8_runtime import valkey
 from tests import processes
 from tests.services import missing
 
+STANDING = 4  # and higher: the databases that no test's `redis_url` empties
+
 
 @dataclass
 class RedisServer:
@@ -95,9 +97,10 @@ def redis_server(session_tmp: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def redis_url(redis_server: RedisServer) -> str:
-    """The session's server, emptied."""
-    with redis.Redis.from_url(redis_server.url) as client:
-        client.flushall()
+    """The session's server, emptied but for the databases of fixtures that stand longer than a test."""
+    for database in range(STANDING):
+        with redis.Redis.from_url(redis_server.url, db=database) as client:
+            client.flushdb()
     return redis_server.url
 
 

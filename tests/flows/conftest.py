@@ -38,6 +38,26 @@ def standing_redis(redis_server: RedisServer) -> str:
     return url
 
 
+@pytest.fixture(scope="module")
+def standing_embedded(
+    tmp_path_factory: pytest.TempPathFactory, lab_process: Lab, standing_redis: str
+) -> Iterator[Deployment]:
+    """SQLite and Redis, with one worker for all tests of a module."""
+    folder = tmp_path_factory.mktemp("standing")
+    store = f"sqlite:///{folder / 'flow8.db'}"
+    deployment = deploy(folder, lab_process, store=store, broker=standing_redis, worker=BUSY)
+    deployment.start_worker()
+    yield deployment
+    deployment.close()
+
+
+@pytest.fixture
+def served(standing_embedded: Deployment, lab: Lab) -> Deployment:
+    """`standing_embedded`, whose worker runs, seen from a new company."""
+    standing_embedded.move_in()
+    return standing_embedded
+
+
 @pytest.fixture(params=["embedded", "shared"])
 def deployment(request: pytest.FixtureRequest) -> Deployment:
     """One test, both kinds."""

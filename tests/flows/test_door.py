@@ -60,10 +60,8 @@ print(json.dumps([flow8_runtime.wait(play_id, timeout=30) for play_id in ids]))
 """
 
 
-def test_many_plays_go_in_by_one_call_and_each_runs_with_its_own_arguments(embedded: Deployment) -> None:
-    embedded.start_worker()
-
-    plays = json.loads(python(embedded, MANY, json.dumps(echo(embedded))))
+def test_many_plays_go_in_by_one_call_and_each_runs_with_its_own_arguments(served: Deployment) -> None:
+    plays = json.loads(python(served, MANY, json.dumps(echo(served))))
 
     assert [play["status"] for play in plays] == ["DONE"] * 30
     words = [play["steps"][0]["output"]["body"]["json"]["word"] for play in plays]
@@ -95,29 +93,27 @@ def test_a_shared_database_wants_to_know_who_acts(shared: Deployment, monkeypatc
         wait(play_id, company_id=ObjectId(), timeout=0)
 
 
-def test_waiting_ends_when_its_time_is_over_and_the_play_goes_on(embedded: Deployment) -> None:
-    embedded.start_worker()
-    play_id = embedded.submit(echo(embedded, defer_after_ms=700), {"word": "hello"})
+def test_waiting_ends_when_its_time_is_over_and_the_play_goes_on(served: Deployment) -> None:
+    play_id = served.submit(echo(served, defer_after_ms=700), {"word": "hello"})
 
-    early = embedded.door.wait(play_id, company_id=embedded.company_id, timeout=0.2)
-    play = embedded.wait(play_id)
+    early = served.door.wait(play_id, company_id=served.company_id, timeout=0.2)
+    play = served.wait(play_id)
 
     assert (early["status"], early["seconds"]) == ("NEW", None)
     assert play["status"] == "DONE"
 
 
-def test_a_second_submit_with_the_same_id_changes_nothing(embedded: Deployment) -> None:
-    who = {"company_id": embedded.company_id, "user_id": embedded.user_id}
+def test_a_second_submit_with_the_same_id_changes_nothing(served: Deployment) -> None:
+    who = {"company_id": served.company_id, "user_id": served.user_id}
     play_id = ObjectId()
 
-    first = embedded.door.submit(echo(embedded), {"word": "first"}, play_id=play_id, **who)
-    second = embedded.door.submit(echo(embedded), {"word": "second"}, play_id=play_id, **who)
-    embedded.start_worker()
-    play = embedded.wait(play_id)
+    first = served.door.submit(echo(served), {"word": "first"}, play_id=play_id, **who)
+    second = served.door.submit(echo(served), {"word": "second"}, play_id=play_id, **who)
+    play = served.wait(play_id)
 
     assert first == second == play_id
     assert play["steps"][0]["output"]["body"]["json"] == {"word": "first"}
-    assert embedded.lab.requests("web")["count"] == 1
+    assert served.lab.requests("web")["count"] == 1
 
 
 def test_a_definition_with_faults_is_refused_with_all_of_them_and_written_nowhere(embedded: Deployment) -> None:

@@ -284,7 +284,7 @@ def run(store: Store, *, histories: int, length: int) -> None:
 
 
 def test_no_history_breaks_a_promise(store: Store, store_url: str) -> None:
-    run(store, histories=80 if store_url.startswith("sqlite") else 12, length=30)
+    run(store, histories=30 if store_url.startswith("sqlite") else 6, length=30)
 
 
 @pytest.mark.proof

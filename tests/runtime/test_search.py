@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 EVERYTHING = Budget(crashes=1, timeouts=1, failures=1, throttles=1, cancels=1)
 ONE_STEP = Budget(crashes=1, timeouts=1, throttles=1, step_cancels=1)
 LOSSES = Budget(crashes=1, timeouts=1)
+CANCELLED = LOSSES._replace(cancels=1)
 JOIN = parallel("a", "b", join="c")
 
 
@@ -29,7 +30,10 @@ JOIN = parallel("a", "b", join="c")
     [
         (sequence("a", "b"), {"a": "once", "b": "once"}, EVERYTHING, 3_000),
         (sequence("a", "b"), {"a": "keyed", "b": "once"}, EVERYTHING, 10_000),
-        (sequence("a", "b"), {"a": "repeatable", "b": "repeatable"}, EVERYTHING, 15_000),
+        (sequence("a", "b"), {"a": "repeatable", "b": "repeatable"}, CANCELLED, 2_500),
+        pytest.param(
+            sequence("a", "b"), {"a": "repeatable", "b": "repeatable"}, EVERYTHING, 15_000, marks=pytest.mark.proof
+        ),
         (sequence("a"), {"a": "keyed"}, Budget(crashes=3, timeouts=1, failures=1, cancels=1), 3_000),
         pytest.param(
             JOIN,
@@ -56,7 +60,15 @@ JOIN = parallel("a", "b", join="c")
             10_000,
             marks=pytest.mark.proof,
         ),
-        (JOIN, {"a": "keyed", "b": "once", "c": "once"}, ONE_STEP._replace(throttles=0), 5_000),
+        (JOIN, {"a": "keyed", "b": "once", "c": "once"}, Budget(0, timeouts=1, step_cancels=1), 1_500),
+        (JOIN, {"a": "keyed", "b": "once", "c": "once"}, Budget(1, timeouts=0, step_cancels=1), 1_000),
+        pytest.param(
+            JOIN,
+            {"a": "keyed", "b": "once", "c": "once"},
+            ONE_STEP._replace(throttles=0),
+            5_000,
+            marks=pytest.mark.proof,
+        ),
         (sequence("a", "b", on_unknown="retry"), {"a": "once", "b": "once"}, LOSSES, 1_000),
     ],
 )
