@@ -8,6 +8,7 @@ import re
 import socket
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -114,9 +115,15 @@ def test_every_command_and_option_that_a_page_names_exists() -> None:
     assert [f"{page}: {line}: {fault}" for page, line in lines for fault in faults(line.split()[1:])] == []
 
 
+@cache
+def gathered() -> Any:
+    """All commands, as Click has them."""
+    return typer.main.get_command(app)
+
+
 def faults(words: list[str]) -> Iterator[str]:
     """What is wrong with a command line's subcommands and options."""
-    command: Any = typer.main.get_command(app)
+    command: Any = gathered()
     while words and hasattr(command, "commands"):
         if words[0] not in command.commands:
             yield f"there is no {words[0]}"
