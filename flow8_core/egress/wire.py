@@ -65,16 +65,22 @@ class Wire:
         return bool(self._word.poll(0))
 
     def sendall(self, data: bytes | memoryview) -> None:
-        self._held.append(data)
-        self._held_size += len(data)
-        if self._held_size >= RECORD:
+        """Raises what `flush` raises. Of what is long, no more is copied than fills a record."""
+        room = RECORD - self._held_size
+        self._held.append(data[:room])
+        self._held_size += min(len(data), room)
+        if len(data) >= room:
             self.flush()
+            self._send(memoryview(data)[room:])
 
     def flush(self) -> None:
         """Send what was held back. Raises `TimeoutError` at the deadline, `OSError` where the peer is gone."""
-        view = memoryview(self._held[0] if len(self._held) == 1 else b"".join(self._held))
+        held = b"".join(self._held)
         self._held.clear()
         self._held_size = 0
+        self._send(memoryview(held))
+
+    def _send(self, view: memoryview) -> None:
         while view:
             self._arm()
             view = view[self._sock.send(view[:RECORD]) :]
