@@ -47,6 +47,7 @@ class Answer:
         self._max_bytes = max_bytes
         self._give = give
         self._source = _source(reply, decode=decode)
+        self._plain = reply if self._source == reply.take else None
 
     @property
     def url(self) -> str:
@@ -117,7 +118,7 @@ class Answer:
         except BaseException:
             self._abort()
             raise
-        if not block:
+        if not block or (self._plain is not None and self._plain.ended):
             self.close()
         return block
 

@@ -116,7 +116,8 @@ class _Fields:
         self.expects = False
 
     def add(self, name: HeaderValue, value: HeaderValue) -> None:
-        name, value = _text(name), _text(value)
+        name = name if isinstance(name, str) else name.decode("latin-1")
+        value = value if isinstance(value, str) else value.decode("latin-1")
         if not _TOKEN.fullmatch(name):
             raise ValidationFailed("A header's name has characters that names cannot have.", path="headers")
         if not _VALUE.fullmatch(value):
@@ -165,7 +166,3 @@ class _Fields:
                 agrees = self.expects = value == "100-continue"
         if not agrees:
             raise ValidationFailed("This header is set by the platform and cannot differ.", path=f"headers.{key}")
-
-
-def _text(value: HeaderValue) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else value
