@@ -77,12 +77,16 @@ class Meeting(Input):
     end_time: str = Field(description="End, written as the begin is.", examples=["2026-04-05T11:00:00Z"])
     time_zone: str | None = Field(None, description="IANA zone of times without an offset.", examples=["Europe/Zurich"])
     attendees: Attendees = Field(
-        default=[],
+        default_factory=list,  # a `default` would be copied deeply for each call
+        json_schema_extra={"default": []},
         description="Required attendees: addresses, or {address, name}. Invitations go out at once.",
         examples=[["user@company.com"]],
     )
     optional_attendees: Attendees = Field(
-        default=[], description="Optional attendees, written as the required ones.", examples=[["boss@company.com"]]
+        default_factory=list,
+        json_schema_extra={"default": []},
+        description="Optional attendees, written as the required ones.",
+        examples=[["boss@company.com"]],
     )
     body: str | None = Field(
         None, max_length=1_000_000, description="Text of the invitation.", examples=["Agenda: ..."]

@@ -72,7 +72,12 @@ class Upload(Input):
         description="Canned ACL; public ones only where the component says allow_public_acl.",
         examples=["private"],
     )
-    metadata: dict[str, str] = Field(default={}, description="Metadata of the object.", examples=[{"invoice": "001"}])
+    metadata: dict[str, str] = Field(
+        default_factory=dict,  # a `default` would be copied deeply for each call
+        json_schema_extra={"default": {}},
+        description="Metadata of the object.",
+        examples=[{"invoice": "001"}],
+    )
     server_side_encryption: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = Field(
         None,
         validation_alias=AliasChoices("server_side_encryption", "serverSideEncryption"),
