@@ -13,6 +13,7 @@ from bson import ObjectId
 
 from flow8_core.clock import SystemClock
 from flow8_core.store import Store
+from flow8_runtime import engine as engine_module
 from flow8_runtime.claims import Claim, Outcome
 from flow8_runtime.definition import Flow
 from flow8_runtime.engine import Engine
@@ -106,7 +107,9 @@ class House:
 
 
 @pytest.fixture
-def house(store: Store, tmp_path: Path) -> Iterator[House]:
+def house(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    for name in ("HAND_OVER_S", "HAND_OVER_MOST_S", "HAND_OVER_EVERY_S"):
+        monkeypatch.setattr(engine_module, name, 0.01)  # there is no other process to leave anything to
     ledger = open_ledger(store)
     vendor = Vendor(ledger)
     engine = Engine(
