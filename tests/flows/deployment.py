@@ -7,7 +7,8 @@ import os
 import signal
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import yaml
 from bson import ObjectId
 
 from credentials.kdf import generate
+from credentials.keyring import Keyring, KeySettings
 from credentials.link_import import LinkImport
 from flow8_core.store import Store
 from flow8_lab.client import Lab
@@ -84,7 +86,8 @@ class Deployment:
     user_id: ObjectId = field(default_factory=ObjectId)
 
     def __post_init__(self) -> None:
-        self.platform = Platform(Foundation.lay(self.environ, self.folder))
+        laid = Foundation.lay(self.environ, self.folder)
+        self.platform = Platform(replace(laid, keyring=_derived(laid.settings.keys, _keys_in(self.environ))))
         self.door = Door(self.platform)
 
     def connect(self, *services: str, **lifetimes: int) -> dict[str, str]:
@@ -189,8 +192,8 @@ class Deployment:
 def deploy(
     folder: Path, lab: Lab, *, store: str, broker: str, environ: Mapping[str, str] | None = None, **settings: Any
 ) -> Deployment:
-    """A deployment on this store and broker, with fresh keys; `environ` is added to its processes' environment."""
-    secret, salt = generate()
+    """A deployment on this store and broker, with keys of this session; its processes get `environ`, too."""
+    secret, salt = _generated()
     if store.startswith("sqlite:///"):
         stores.lay(Path(store.removeprefix("sqlite:///")), _declare)
     config = {
@@ -207,6 +210,20 @@ def deploy(
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("FLOW8_", "ENC_", "ENV_"))}
     keys = {"ENC_KEY_SECRET": secret, "ENV_KEY_SALT": salt, "FLOW8_CONFIG": str(folder / "flow8.yaml")}
     return Deployment(folder, lab, {**inherited, **keys, **(environ or {})})
+
+
+_generated = cache(generate)
+
+
+def _keys_in(environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """The variables that keys are derived from."""
+    return tuple(sorted((name, value) for name, value in environ.items() if name.startswith(("ENC_KEY", "ENV_KEY"))))
+
+
+@cache
+def _derived(settings: KeySettings, variables: tuple[tuple[str, str], ...]) -> Keyring:
+    """The keys of this process, which has many deployments."""
+    return Keyring.derive(settings, dict(variables))
 
 
 def _declare(store: Store) -> None:
