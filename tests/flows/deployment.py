@@ -7,6 +7,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -131,10 +132,11 @@ class Deployment:
         who = {"FLOW8_COMPANY": str(self.company_id), "FLOW8_USER": str(self.user_id)}
         with tempfile.TemporaryDirectory() as folder:
             given, out, err = (Path(folder) / name for name in ("in", "out", "err"))
-            given.write_text(text or "")
-            command = forked.flow8(
-                *arguments, environ={**self.environ, **who}, folder=self.folder, stdin=given, stdout=out, stderr=err
-            )
+            os.mkfifo(given)  # to the command a file and a pipe are not the same
+            environ = {**self.environ, **who}
+            command = forked.flow8(*arguments, environ=environ, folder=self.folder, stdin=given, stdout=out, stderr=err)
+            with suppress(BrokenPipeError), given.open("w") as pipe:
+                pipe.write(text or "")
             code = command.wait(60)
             assert code == exit_code, f"{arguments}: exit {code}\n{out.read_text()}\n{err.read_text()}"
             return out.read_text()
