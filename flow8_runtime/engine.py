@@ -207,6 +207,8 @@ class Engine:
             crashpoints.visit(LANDED)
             self._told(outcome, landing)
         self._wake_others(hand_in, landing, busy=go_on and outcome is not None)
+        if hand_in.claim is not None and self._ledger.candidates.more:
+            self._crew.share()
         if hand_in.claim is None and not leaves:
             self._crew.dry()
         return hand_in.claim

@@ -73,6 +73,31 @@ def test_calls_that_are_answered_at_once_take_few_threads() -> None:
         assert len(work.threads) <= 4
 
 
+def test_where_there_is_plenty_a_few_threads_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rooms, "SHARING", 3)
+    with at_work(Work(200)) as work:
+
+        def answers() -> None:
+            work.crew.share()
+            if work.crew.at_work == 2:
+                until(lambda: len(work.threads) > 1, "the second thread")
+
+        work.answers = answers
+        work.drain()
+
+        until(lambda: len(work.done) == 200, "the last call's end")
+        assert 1 < len(work.threads) <= 3
+
+
+def test_nobody_shares_what_has_run_dry() -> None:
+    with at_work(Work(1)) as work:
+        work.drain()
+        work.crew.share()
+
+        until(lambda: work.crew.at_work == 0, "the end of the only shift")
+        assert len(work.threads) == 1
+
+
 def test_once_calls_are_known_to_be_slow_nobody_needs_to_watch_for_others_to_be_taken_on() -> None:
     clock = ManualClock()
     work = Work(3 + 16, slow=lambda call: call >= 3)
