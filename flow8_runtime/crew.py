@@ -17,7 +17,7 @@ from flow8_core.clock import Clock
 STUCK_S = 0.003  # everybody has been in a call for so long: take on others
 LOOK_S, SELDOM_S = 0.002, 0.016  # how often that is looked at: more seldom while it does not happen
 WEIGHT = 0.1  # of the last call, in how long they take
-SHARING = 10  # threads that there are where there is plenty: one write for some costs less than one for each
+SHARING = 4  # threads where there is plenty: one write for some is cheaper; more of them would be in doubt at a kill
 CROWDED = 16  # threads that are not in a call, above which one of them takes nothing new
 IDLE_S = 10.0  # after which a thread that has had nothing to do ends
 
