@@ -146,7 +146,7 @@ def kill(worker: Worker, what: str, rng: random.Random) -> list[int]:
     if what == "all":
         worker.kill()
         return []
-    worker.process.kill()
+    worker.process.send_signal(signal.SIGKILL)
     worker.process.wait()
     return children
 
