@@ -153,8 +153,13 @@ class Deployment:
     ) -> list[Worker]:
         """Several at once."""
         started = [self._launch(crash_at, processes_, threads, queues) for _ in range(count)]
-        for worker in started:
-            processes.until(lambda worker=worker: self._ready(worker), f"a ready worker ({worker.log})")
+        try:
+            for worker in started:
+                processes.until(lambda worker=worker: self._ready(worker), f"a ready worker ({worker.log})")
+        except AssertionError:
+            for worker in started:
+                worker.kill()  # or it would take the messages of the tests that follow
+            raise
         return started
 
     def _launch(self, crash_at: str, processes_: int, threads: int, queues: Sequence[str]) -> Worker:
