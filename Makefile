@@ -26,7 +26,7 @@ demo: $(INSTALLED) ## Run a flow of four modules against the laboratory, and sho
 run: $(INSTALLED) ## Serve the OAuth2 callback, with one worker beside it; Ctrl-C ends both
 	@$(BIN)/flow8 worker & worker=$$!; trap 'kill $$worker 2>/dev/null; wait $$worker' EXIT; $(BIN)/flow8 serve
 
-test: $(INSTALLED) ## The fast suite: five to six minutes on two cores
+test: $(INSTALLED) ## The fast suite: about four minutes on two cores
 	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not proof" $(ARGS)
 
 check: $(INSTALLED) ## Lint, format, types, floors and shapes, generated files
