@@ -30,7 +30,7 @@ foundation = laid().verified()
 broker = find_or_start(foundation.settings)
 queues = tuple(filter(None, os.environ.get("FLOW8_QUEUES", "default").split(",")))
 app = make_app(broker.url, queues=queues)
-app.conf.worker_concurrency = foundation.settings.worker.processes or os.cpu_count()
+pool.size(app, foundation.settings.worker.processes)
 
 _pulse = Pulse()
 _process: list[WorkerProcess] = []

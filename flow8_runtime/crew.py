@@ -8,6 +8,7 @@ Threads outlive the wake-up that they were taken on for, so that one slow call i
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ CROWDED = 16  # threads that are not in a call, above which one of them takes no
 IDLE_S = 10.0  # after which a thread that has had nothing to do ends
 
 Shift = Callable[[], None]
+
+log = logging.getLogger("flow8.engine")
 
 
 class Crew:
@@ -151,8 +154,15 @@ class Crew:
                 self._wanting.notify()
                 continue
             thread = threading.Thread(target=self._live, name="flow8-caller", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system gives no more
+                self._at_work -= 1
+                if self._at_work <= 0:
+                    raise
+                log.warning("no further thread can be started; those that there are go on")
+                return
             self._threads.add(thread)
-            thread.start()
 
     def _live(self) -> None:
         """A thread's life: shift after shift, with pauses."""

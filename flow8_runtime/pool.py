@@ -7,9 +7,10 @@ import logging
 import os
 import time
 from collections.abc import Collection
+from typing import Any
 
 from billiard import pool
-from celery import Celery
+from celery import Celery, signals
 
 from flow8_runtime.broker import Broker
 from flow8_runtime.foundation import Foundation
@@ -24,6 +25,17 @@ log = logging.getLogger("flow8.worker")
 RESULT_LOOKS = 10
 
 YOUNG_OBJECTS = 20_000  # before Python looks for garbage: a step makes thousands, hardly any of them in cycles
+
+
+def size(app: Celery, processes: int | None) -> None:
+    """Have so many pool processes, one a core unless said. `app.conf.worker_concurrency` tells how many there are in
+    the end, for Celery's own `--concurrency` goes before."""
+    app.conf.worker_concurrency = processes or os.cpu_count()
+
+    def counted(instance: Any, **_: Any) -> None:
+        app.conf.worker_concurrency = instance.concurrency
+
+    signals.celeryd_after_setup.connect(counted, weak=False)
 
 
 def start_or_end(

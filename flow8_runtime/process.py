@@ -67,6 +67,7 @@ class WorkerProcess:
         self.answers = Answers(lambda: self.platform.ledger, app)
         self.links = Caretaker(self.platform, app)
         self.owner = Owner(self.settings.home)
+        self._processes: int = app.conf.worker_concurrency or 1
         self._engine: Engine | None = None
         self._making = threading.Lock()
         self._made = threading.Event()
@@ -167,7 +168,7 @@ class WorkerProcess:
         os._exit(1)
 
     def _make_engine(self) -> Engine:
-        self.platform.ledger.candidates.portion = _portion(self.settings.worker.processes or os.cpu_count() or 1)
+        self.platform.ledger.candidates.portion = _portion(self._processes)
         return Engine(
             ledger=self.platform.ledger,
             runner=Runner(parts_of(self.platform)),

@@ -62,7 +62,7 @@ class Reply:
         self._chunked = False
         # Bytes of the body or of the chunk. None: to the end of the connection; or before the first chunk.
         self._left: int | None = 0
-        self._frame(method)
+        self._frame(method, minor)
 
     @property
     def ended(self) -> bool:
@@ -110,13 +110,15 @@ class Reply:
             self._chunked = False
         return self._chunked
 
-    def _frame(self, method: str) -> None:
+    def _frame(self, method: str, minor: int) -> None:
         """Where the body ends (RFC 9112 section 6.3)."""
         coding = self.headers.get("transfer-encoding")
         length = _content_length(self.headers)
         if coding is not None and coding.lower() != "chunked":
             raise BadReply("its Transfer-Encoding is not chunked")
-        if coding is not None and length is not None:
+        if coding is not None and (
+            length is not None or minor == 0
+        ):  # section 6.1: one of the two is not to be trusted
             self.headers = self.headers.without("content-length")
             self.keeps = False
         if self.status in _EMPTY or method == "HEAD":
@@ -138,10 +140,12 @@ def _status_line(line: str) -> tuple[int, int, str]:
 
 
 def _fields(text: str) -> list[tuple[str, str]]:
-    """Header or trailer lines. Those of a folded value are joined by a space (RFC 9112 section 5.2)."""
+    """Header or trailer lines. Those of a folded value are joined by a space, in place of all blanks between them (RFC
+    9112 section 5.2)."""
     if text.count("\n") > MAX_FIELDS:
         raise BadReply("it has too many headers")
-    text = _FOLD.sub(" ", text)
+    if _FOLD.search(text):
+        text = _FOLD.sub(" ", "\n".join([line.rstrip(" \t\r") for line in text.split("\n")]))
     found = _FIELD.findall(text)
     if len(found) != text.count("\n"):
         raise BadReply("a line of its headers is no header")
@@ -151,7 +155,7 @@ def _fields(text: str) -> list[tuple[str, str]]:
 def _keeps(minor: int, headers: Headers) -> bool:
     """Whether the connection lives on, by its headers (RFC 9112 section 9.3)."""
     wish = headers.get("connection", "").lower()
-    return "close" not in wish if minor else "keep-alive" in wish
+    return "close" not in wish and (minor > 0 or "keep-alive" in wish)
 
 
 def _content_length(headers: Headers) -> int | None:
@@ -159,7 +163,7 @@ def _content_length(headers: Headers) -> int | None:
     text = headers.get("content-length")
     if text is None:
         return None
-    lengths = {part.strip() for part in text.split(",")}
+    lengths = {part.strip(" \t") for part in text.split(",")}
     length = lengths.pop()
     if lengths or not (length.isascii() and length.isdigit()) or len(length) > 18:
         raise BadReply("its Content-Length is no length")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 RECORD = 16_384  # bytes in one TLS record: one send is one record, and has one timeout
 HEAD_LIMIT = 262_144  # bytes of status lines and headers, interim responses included
-MAX_LINE = 65_536
+MAX_LINE = 65_536  # of a status line, or of the line before a chunk
 
 _BLANK_LINE = re.compile(rb"^\r?\n", re.MULTILINE)
 
@@ -92,7 +92,7 @@ class Wire:
         while not (end := self._received.find(b"\n") + 1) and len(self._received) < MAX_LINE:
             if not self._receive(None if self._received else wait_s):
                 break
-        return self._taken(end or MAX_LINE)
+        return self._taken(end if 0 < end <= MAX_LINE else MAX_LINE)
 
     def read_head(self) -> bytes:
         """Lines up to a blank one, and without it. Raises `BadReply` where it is missing, or too far away."""
@@ -119,10 +119,6 @@ class Wire:
     def push_back(self, data: bytes) -> None:
         """Have `data` read again, before anything else."""
         self._received[:0] = data
-
-    def fileno(self) -> int:
-        """For whoever waits for it in a select."""
-        return self._sock.fileno()
 
     def close(self) -> None:
         """Close now, whoever reads."""

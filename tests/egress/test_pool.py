@@ -32,7 +32,7 @@ def idle_wires(egress: Egress) -> list[Wire]:
 def wait_until_readable(egress: Egress) -> None:
     """Wait for the peer's FIN or RST on the one idle connection, without taking it."""
     (wire,) = idle_wires(egress)
-    assert select.select([wire.fileno()], [], [], 5)[0]
+    assert select.select([wire._sock.fileno()], [], [], 5)[0]
 
 
 @pytest.mark.parametrize("status", [200, 204, 302, 404, 503])
@@ -178,6 +178,34 @@ def test_a_connection_is_kept_as_the_server_wishes(
 
     for _ in range(2):
         egress.send("GET", server.url(), deadline=soon)
+
+    assert server.accepted == (1 if kept else 2)
+
+
+OLD = b"HTTP/1.0 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        (OLD + b"Content-Length: 1\r\n\r\nx", False),
+        (OLD + b"Connection: keep-alive\r\nContent-Length: 1\r\n\r\nx", True),
+        (OLD + b"Connection: keep-alive, close\r\nContent-Length: 1\r\n\r\nx", False),
+        (OLD + b"Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", False),
+    ],
+)
+def test_a_connection_of_http_1_0_is_kept_only_where_the_server_says_so_and_frames_are_sound(
+    *, egress_to: EgressTo, serve: Serve, soon: Deadline, answer: bytes, kept: bool
+) -> None:
+    def handle(peer: Peer) -> None:
+        while peer.request() is not None:
+            peer.send(answer)
+
+    server = serve(handle)
+    egress = egress_to(server)
+
+    for _ in range(2):
+        assert egress.send("GET", server.url(), deadline=soon).body == b"x"
 
     assert server.accepted == (1 if kept else 2)
 

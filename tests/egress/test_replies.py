@@ -54,6 +54,7 @@ GARBAGE = (
     OK + b"Content-Length: 1_0\r\n\r\n0123456789",
     OK + b"Content-Length: 0x1\r\n\r\nx",
     OK + b"Content-Length: one\r\n\r\nx",
+    OK + b"Content-Length: \x0b1\xa0\r\n\r\nx",
     OK + b"Content-Length: \xb2\r\n\r\nxx",
     OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
     OK + b"Content-Length: 1, 2\r\n\r\nxx",
@@ -68,6 +69,7 @@ GARBAGE = (
     OK + b"Transfer-Encoding: chunked\r\n\r\n +5\r\nhello\r\n0\r\n\r\n",
     OK + b"Transfer-Encoding: chunked\r\n\r\n\r\n",
     OK + b"Transfer-Encoding: chunked\r\n\r\nx\r\n",
+    OK + b"Transfer-Encoding: chunked\r\n\r\n5;" + b"x" * 70_000 + b"\r\nhello\r\n0\r\n\r\n",
     OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhel",
     OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
     OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello!!0\r\n\r\n",
@@ -175,7 +177,7 @@ def test_it_does_not_matter_how_an_answer_is_cut_into_packets(
 
 
 def test_headers_ignore_case_and_repeated_ones_are_joined(egress_to: EgressTo, serve: Serve, soon: Deadline) -> None:
-    server = serve(once(OK + b"X-One: a\r\nx-one: b\r\nFolded: c\r\n  d\r\nLatin: \xfc\r\n\r\n"))
+    server = serve(once(OK + b"X-One: a\r\nx-one: b\r\nFolded: c \t\r\n  d\r\nLatin: \xfc\r\n\r\n"))
 
     headers = egress_to(server).send("GET", server.url(), deadline=soon).headers
 

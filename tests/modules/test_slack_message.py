@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from slack_sdk.errors import SlackRequestError
 
 from flow8_core import errors
 from flow8_core.egress import Egress
@@ -200,6 +201,27 @@ def test_what_is_asked_with_a_form_goes_through_the_same_door(ctx: Context, lab:
     assert lab.requests("slack", POST)["count"] == 1
     with pytest.raises(errors.ProviderRejected):
         slack(ctx).api_call(POST, params={"channel": "C000000000", "text": "Hello"})
+
+
+def test_a_token_of_the_callers_own_is_not_sent_along(ctx: Context, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    send, sent = Egress.send, []
+
+    def noting(egress: Egress, *args: Any, **asked: Any) -> Any:
+        sent.append(asked["body"])
+        return send(egress, *args, **asked)
+
+    monkeypatch.setattr(Egress, "send", noting)
+    slack(ctx).chat_postMessage(channel="#notifications", text="Hello", token="xoxb-of-somebody-else")
+
+    (body,) = sent
+    assert b"Hello" in body
+    assert b"somebody" not in body
+    assert len(landed(lab)) == 1
+
+
+def test_what_the_sdk_refuses_is_refused(ctx: Context) -> None:
+    with pytest.raises(SlackRequestError):
+        slack(ctx).api_call(POST, http_verb="GET", json={"channel": "#notifications", "text": "Hello"})
 
 
 def test_the_environment_changes_nothing(ctx: Context, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,54 @@ def test_nobody_shares_what_has_run_dry() -> None:
         assert len(work.threads) == 1
 
 
+def test_where_no_further_thread_can_be_started_those_that_there_are_do_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, started = threading.Thread.start, threading.Event()
+
+    def fails_but_once(thread: threading.Thread) -> None:
+        if started.is_set():
+            raise RuntimeError("can't start new thread")
+        started.set()
+        start(thread)
+
+    with at_work(Work(50)) as work:
+        work.answers = work.crew.share
+        monkeypatch.setattr(threading.Thread, "start", fails_but_once)
+        work.drain()
+
+        until(lambda: len(work.done) == 50, "the last call's end")
+        assert len(work.threads) == 1
+        until(lambda: work.crew.at_work == 0, "the end of the only shift")
+    assert not any(thread.is_alive() for thread in work.threads)
+
+
+def test_a_drain_for_which_no_thread_can_be_started_says_so_and_the_next_one_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with at_work(Work(3)) as work:
+        with monkeypatch.context() as patched, pytest.raises(RuntimeError):
+            patched.setattr(threading.Thread, "start", fails)
+            work.drain()
+        work.drain()
+
+        until(lambda: sorted(work.done) == [0, 1, 2], "all calls")
+
+
+def test_a_thread_takes_nothing_new_only_where_many_are_in_no_call() -> None:
+    with at_work(Work(40, slow=lambda _: True), most=40) as work:
+        work.drain(within_s=1.0)
+        until(lambda: work.waiting == 40, "a thread for each call")
+        assert not work.crew.may_leave()
+
+        for _ in range(rooms.CROWDED + 1):
+            work.crew._calling -= 1
+        assert work.crew.may_leave()
+        work.crew.back()
+        work.crew._calling += rooms.CROWDED + 1
+
+
 def test_once_calls_are_known_to_be_slow_nobody_needs_to_watch_for_others_to_be_taken_on() -> None:
     clock = ManualClock()
     work = Work(3 + 16, slow=lambda call: call >= 3)

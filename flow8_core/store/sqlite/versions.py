@@ -45,7 +45,7 @@ class Version(NamedTuple):
 
 
 class Versions:
-    """The last few versions. Threads share one."""
+    """The last few versions, some MB at most. Threads share one."""
 
     def __init__(self) -> None:
         self._versions: dict[Key, Version] = {}
