@@ -125,9 +125,10 @@ def test_a_drain_for_which_no_thread_can_be_started_says_so_and_the_next_one_goe
         raise RuntimeError("can't start new thread")
 
     with at_work(Work(3)) as work:
-        with monkeypatch.context() as patched, pytest.raises(RuntimeError):
+        with monkeypatch.context() as patched:
             patched.setattr(threading.Thread, "start", fails)
-            work.drain()
+            with pytest.raises(RuntimeError):
+                work.drain()
         work.drain()
 
         until(lambda: sorted(work.done) == [0, 1, 2], "all calls")
