@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -9,13 +10,22 @@ from pathlib import Path
 import pytest
 from bson import ObjectId
 
-from credentials import audit, check_values, components
+from credentials import audit, check_values, components, kdf
 from credentials.keyring import Keyring, KeySettings
 from credentials.vault import Vault
 from flow8_core.store import Store, open_store
 from tests import stores
 
 ENVIRON = {"ENC_KEY_SECRET": "ab12" * 64, "ENV_KEY_SALT": "cd34" * 16}
+
+
+DERIVED = functools.cache(kdf.derive)
+
+
+@pytest.fixture(autouse=True)
+def _a_key_is_derived_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same secret and salt give the same key each time, at a fifth of a second; test_kdf.py is about that."""
+    monkeypatch.setattr(kdf, "derive", DERIVED)
 
 
 @pytest.fixture(scope="session")
