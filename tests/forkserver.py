@@ -40,6 +40,7 @@ CONTEXT.set_forkserver_preload(
         "flow8_core.store.sqlite",
         "requests_oauthlib",
         "tests.credentials.crowds",
+        "tests.credentials.derived",
         "tests.credentials.holders",
         "tests.credentials.post",
         "tests.credentials.rotating",

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 from bson import ObjectId
 
-from credentials.keyring import Keyring, KeySettings
 from credentials.links import Links
 from credentials.refresh import Refresher
 from credentials.vault import Vault
@@ -21,7 +20,6 @@ from flow8_core import errors
 from flow8_core.clock import Deadline, SystemClock
 from flow8_core.egress import Egress, EgressSettings
 from flow8_core.store import Store, open_store
-from tests.credentials.conftest import ENVIRON
 from tests.credentials.desk import Desk, SharedClock, providers_at
 from tests.forkserver import CONTEXT
 
@@ -40,12 +38,14 @@ class Place:
     @contextmanager
     def opened(self) -> Iterator[tuple[Store, Vault, Refresher]]:
         """A process's own store, vault and refresher."""
+        from tests.credentials.derived import RING
+
         with ExitStack() as stack:
             clock = SharedClock(self.folder / "ahead")
             store = stack.enter_context(closing(open_store(f"sqlite:///{self.folder / 'desk.db'}", clock=clock)))
             settings = EgressSettings(allow=(self.url.removeprefix("https://"),), ca_file=self.ca_file)
             egress = stack.enter_context(Egress(settings))
-            vault = Vault(Keyring.derive(KeySettings(), ENVIRON))
+            vault = Vault(RING)
             yield store, vault, Refresher(store, vault, providers_at(self.url, **self.acme), egress)
 
 

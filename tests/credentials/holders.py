@@ -11,7 +11,6 @@ from typing import Any
 
 from bson import ObjectId
 
-from credentials.keyring import Keyring, KeySettings
 from credentials.links import Links
 from credentials.refresh import Refresher
 from credentials.refresh_settings import RefreshSettings
@@ -20,7 +19,6 @@ from flow8_core import crashpoints, errors
 from flow8_core.clock import Deadline, SystemClock
 from flow8_core.egress import Egress, EgressSettings
 from flow8_core.store import open_store
-from tests.credentials.conftest import ENVIRON
 from tests.credentials.desk import Desk, SharedClock, providers_at
 from tests.forkserver import CONTEXT
 
@@ -56,7 +54,9 @@ def send(one: Errand) -> tuple[ForkServerProcess, Connection]:
 
 
 def _run(one: Errand, outcome: Connection) -> None:
-    vault = Vault(Keyring.derive(KeySettings(), ENVIRON))
+    from tests.credentials.derived import RING
+
+    vault = Vault(RING)
     clock = SharedClock(one.folder / "ahead")
     place = one.url.removeprefix("https://")
     settings = EgressSettings(allow=(place,), ca_file=one.ca_file)

@@ -15,7 +15,6 @@ from credentials import events, revocation
 from credentials.alerts import Alerts
 from credentials.applications import Applications
 from credentials.events import Announcer, EventCourier
-from credentials.keyring import Keyring, KeySettings
 from credentials.outbox import COLLECTION, Drained, Outbox
 from credentials.providers.catalogue import Providers
 from credentials.refresh_settings import RefreshSettings
@@ -28,7 +27,6 @@ from flow8_core.clock import Deadline, SystemClock
 from flow8_core.egress import Egress, EgressSettings
 from flow8_core.store import Document, Store, open_store
 from tests.counterparts.receiver import SECRET, Receiver
-from tests.credentials.conftest import ENVIRON
 from tests.credentials.desk import Desk, SharedClock, providers_at
 from tests.forkserver import CONTEXT
 
@@ -105,7 +103,9 @@ def send(one: Round) -> ForkServerProcess:
 
 
 def _run(one: Round) -> None:
-    vault = Vault(Keyring.derive(KeySettings(), ENVIRON))
+    from tests.credentials.derived import RING
+
+    vault = Vault(RING)
     clock = SharedClock(one.folder / "ahead")
     places = tuple(url.removeprefix("https://").partition("/")[0] for url in (one.url, one.endpoint) if url)
     given = {"url": one.endpoint, "secret": SecretStr(SECRET)} if one.endpoint else {}

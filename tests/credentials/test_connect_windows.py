@@ -13,14 +13,12 @@ import pytest
 
 from credentials import connect
 from credentials.connect import Connect
-from credentials.keyring import Keyring, KeySettings
 from credentials.refresh import Refresher
 from credentials.vault import Vault
 from flow8_core import crashpoints, errors
 from flow8_core.egress import Egress, EgressSettings
 from flow8_core.store import open_store
 from tests.counterparts.token_server import Loopback, TokenServer
-from tests.credentials.conftest import ENVIRON
 from tests.credentials.desk import Desk, SharedClock, open_desk, providers_at
 from tests.forkserver import CONTEXT
 from tests.processes import is_stopped, until
@@ -49,7 +47,9 @@ def arrival(desk: Desk, tls: Loopback, folder: Path, query: Mapping[str, str], c
 
 
 def _complete(folder: Path, url: str, ca_file: Path, query: dict[str, str], crash_at: str) -> None:
-    vault = Vault(Keyring.derive(KeySettings(), ENVIRON))
+    from tests.credentials.derived import RING
+
+    vault = Vault(RING)
     settings = EgressSettings(allow=(url.removeprefix("https://"),), ca_file=ca_file)
     clock = SharedClock(folder / "ahead")
     with closing(open_store(f"sqlite:///{folder / 'desk.db'}", clock=clock)) as store, Egress(settings) as egress:

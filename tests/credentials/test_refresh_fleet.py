@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from credentials.keyring import Keyring, KeySettings
 from credentials.link_import import LinkImport
 from credentials.providers.catalogue import Providers
 from credentials.providers.settings import OAuthApp, ServiceSettings
@@ -26,7 +25,6 @@ from flow8_core.clock import ManualClock, SystemClock
 from flow8_core.egress import Egress, EgressSettings
 from flow8_core.store import Store, open_store
 from flow8_lab.client import Lab
-from tests.credentials.conftest import ENVIRON
 from tests.credentials.crowds import Crowd, Named, Often, named
 from tests.credentials.desk import Desk, declare
 from tests.environment import rounds
@@ -62,11 +60,13 @@ class LabPlace:
     @contextmanager
     def opened(self) -> Iterator[tuple[Store, Vault, Refresher]]:
         """A process's own store, vault and refresher."""
+        from tests.credentials.derived import RING
+
         lab = json.loads(self.description)
         with ExitStack() as stack:
             store = stack.enter_context(closing(open_store(self.store_url)))
             egress = stack.enter_context(Egress(EgressSettings.model_validate(lab["egress"])))
-            vault = Vault(Keyring.derive(KeySettings(), ENVIRON))
+            vault = Vault(RING)
             yield store, vault, Refresher(store, vault, providers_of(lab), egress)
 
 
