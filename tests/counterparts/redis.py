@@ -36,6 +36,10 @@ class RedisServer:
             return f"rediss://127.0.0.1:{self.port}/0?ssl_ca_certs={self.ca_file}"
         return f"redis://127.0.0.1:{self.port}/0"
 
+    def at(self, database: int) -> str:
+        """The URL of another database: one that it names goes before redis-py's own `db`."""
+        return self.url.replace("/0", f"/{database}")
+
     def start(self) -> None:
         """Start, or start again with what was in its append-only file, and wait for its answer."""
         argv = [self.binary, "--bind", "127.0.0.1", "--dir", str(self.folder)]
@@ -99,7 +103,7 @@ def redis_server(session_tmp: Path) -> Iterator[RedisServer]:
 def redis_url(redis_server: RedisServer) -> str:
     """The session's server, emptied but for the databases of fixtures that stand longer than a test."""
     for database in range(STANDING):
-        with redis.Redis.from_url(redis_server.url, db=database) as client:
+        with redis.Redis.from_url(redis_server.at(database)) as client:
             client.flushdb()
     return redis_server.url
 

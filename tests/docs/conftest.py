@@ -19,7 +19,7 @@ def deployment(
 ) -> Iterator[Deployment]:
     folder = tmp_path_factory.mktemp("examples")
     lab_process.reset()
-    broker = redis_server.url.replace("/0", f"/{DATABASE}")
+    broker = redis_server.at(DATABASE)
     made = deploy(folder, lab_process, store=f"sqlite:///{folder / 'flow8.db'}", broker=broker)
     made.connect("slack", "microsoft")
     made.add_s3()

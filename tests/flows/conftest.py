@@ -32,7 +32,7 @@ def shared(tmp_path: Path, lab: Lab, redis_url: str, mongo_uri: str) -> Iterator
 @pytest.fixture(scope="module")
 def standing_redis(redis_server: RedisServer) -> str:
     """A database of the session's Redis that no fixture empties while a module lasts."""
-    url = redis_server.url.removesuffix("/0") + "/5"
+    url = redis_server.at(5)
     with redis.Redis.from_url(url) as client:
         client.flushdb()
     return url
