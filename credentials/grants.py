@@ -108,8 +108,16 @@ class Grant:
 
     def due(self, now: datetime) -> bool:
         """Whether the access token should be replaced before it is used again, or the grant kept alive."""
+        due_from = self.due_from
+        return due_from is not None and due_from <= now
+
+    @property
+    def due_from(self) -> datetime | None:
+        """From when on it is `due`; None: never."""
         due_at, keep_alive_at = self.due_at, self.keep_alive_at
-        return (due_at is not None and due_at <= now) or (keep_alive_at is not None and keep_alive_at <= now)
+        if due_at is None or keep_alive_at is None:
+            return due_at or keep_alive_at
+        return min(due_at, keep_alive_at)
 
     @property
     def due_at(self) -> datetime | None:
