@@ -98,7 +98,8 @@ class Connection:
         if request.body.length is None:
             for block in request.body.chunks():
                 if block:  # an empty one would be the end
-                    self.wire.sendall(b"%x\r\n%b\r\n" % (len(block), block))
+                    for part in (b"%x\r\n" % len(block), block, b"\r\n"):  # put together they would be copied
+                        self.wire.sendall(part)
             self.wire.sendall(b"0\r\n\r\n")
         elif request.body.length:
             for block in request.body.chunks():
