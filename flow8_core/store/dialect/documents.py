@@ -18,7 +18,7 @@ from flow8_core.store.dialect.paths import may_have_dollars
 RESERVED = "_writes"  # where the MongoDB store stamps its writes
 _COLLECTION = re.compile(r"[a-z][a-z0-9_]{0,60}\Z")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  as the codec gives dates
+_NAIVE_EPOCH = _EPOCH.replace(tzinfo=None)  # as the codec gives dates
 LARGEST_BYTES = 16 * 1024 * 1024
 
 

@@ -112,20 +112,18 @@ class Collection:
     table: str = field(init=False)
     get_sql: str = field(init=False)
     has_unique: bool = field(init=False)
-    numbers: frozenset[int] = field(init=False)  # of the indexes
     paths: frozenset[Parts] = field(init=False)  # of all indexes
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "table", f"d_{self.name}")
         object.__setattr__(self, "get_sql", f"SELECT row, body FROM {self.table} WHERE id = ?")  # noqa: S608
         object.__setattr__(self, "has_unique", any(index.index.unique for index in self.indexes))
-        object.__setattr__(self, "numbers", frozenset(index.number for index in self.indexes))
         object.__setattr__(self, "paths", frozenset(parts for index in self.indexes for parts in index.parts))
 
     @property
     def has_arrays(self) -> bool:
         """Whether a find may take two statements."""
-        return bool(self.indexes) and not self.numbers.isdisjoint(self.indexes[0].with_arrays)
+        return bool(self.indexes and self.indexes[0].with_arrays)  # all of a collection's share the set
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +166,10 @@ def _collection(connection: sqlite3.Connection, name: str) -> Collection:
     tables = []
     for number, paths, unique, expire, sparse in rows:
         fields = tuple((path, direction) for path, direction in json.loads(paths))
-        tables.append(IndexTable(number, Index(fields, bool(unique), expire, bool(sparse)), with_arrays))
-        if connection.execute(f"SELECT 1 FROM i_{number} WHERE m = 1 LIMIT 1").fetchall():  # noqa: S608
+        table = IndexTable(number, Index(fields, bool(unique), expire, bool(sparse)), with_arrays)
+        if connection.execute(f"SELECT 1 FROM {table.table} WHERE m = 1 LIMIT 1").fetchall():  # noqa: S608
             with_arrays.add(number)
+        tables.append(table)
     return Collection(name, bool(durable), tuple(tables))
 
 
