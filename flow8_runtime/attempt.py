@@ -37,9 +37,10 @@ from flow8_modules.needs import Component, Link, Need
 from flow8_modules.workspace import Workspace
 from flow8_runtime import filters, retry
 from flow8_runtime.definition import Step
-from flow8_runtime.expressions import Scope, resolve
+from flow8_runtime.expressions import resolve
 from flow8_runtime.ledger import Claim, Ledger, Outcome
 from flow8_runtime.needs import Credentials, Request, resolve_needs
+from flow8_runtime.scope import Scope
 
 BEFORE_CALL = crashpoints.register("step.before_call", "the step is marked `calling`; the vendor has not heard of it")
 AFTER_CALL = crashpoints.register("step.after_call", "the vendor has answered; nothing is written yet")

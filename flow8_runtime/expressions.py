@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any
 
 from flow8_core.errors import ValidationFailed
+from flow8_runtime.scope import Scope
 
 EXPRESSION_LIMIT = 512  # characters of one expression
 PER_TEXT = 200  # expressions in one text
@@ -34,7 +34,6 @@ _ROOT = re.compile(r"\$prev\.([A-Za-z0-9_-]{1,64})(?=[.\[]|$)")
 _KEY = re.compile(r"""\.([^\s.\[\]{}"'\\]+)|\[([0-9]{1,9})\]|\[("(?:[^"\\]|\\.)*")\]""")
 _NESTED = (dict, list, tuple, Mapping)
 _MISSING = object()
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,37 +42,6 @@ class Expression:
 
     step: str
     keys: Keys
-
-
-class Scope:
-    """What expressions may see: the play's arguments, the outputs of earlier steps by name, and how those ended
-    (`states`, flow8's words). Most steps see none of it, so two of them may be given as what makes them when they are
-    first asked for."""
-
-    __slots__ = ("_args", "_states", "outputs")
-
-    def __init__(
-        self,
-        *,
-        args: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
-        outputs: Mapping[str, Any],
-        states: Mapping[str, str] | Callable[[], Mapping[str, str]] = _NOTHING,
-    ) -> None:
-        self._args = args
-        self.outputs = outputs
-        self._states = states
-
-    @property
-    def args(self) -> Mapping[str, Any]:
-        if callable(self._args):
-            self._args = self._args()
-        return self._args
-
-    @property
-    def states(self) -> Mapping[str, str]:
-        if callable(self._states):
-            self._states = self._states()
-        return self._states
 
 
 def resolve(value: Any, scope: Scope, *, path: str = "$") -> Any:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from flow8_runtime import expressions
-from flow8_runtime.expressions import Scope
+from flow8_runtime.scope import Scope
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,11 +24,11 @@ from flow8_runtime.claims import Claim, Landing, Outcome, Prepare, Terms
 from flow8_runtime.definition import DEFAULT_QUEUE, Flow
 from flow8_runtime.describe import describe
 from flow8_runtime.documents import FLOWS, PLAYS, STEP_RUNS, Play
-from flow8_runtime.expressions import Scope
 from flow8_runtime.heads import first_lane
 from flow8_runtime.landing import Lander
 from flow8_runtime.outputs import Outputs, states
 from flow8_runtime.plays import Apply, Change, Plays, each
+from flow8_runtime.scope import Scope
 from flow8_runtime.shares import Shares
 from flow8_runtime.states import READY
 from flow8_runtime.throttles import Throttles

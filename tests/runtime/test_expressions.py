@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from flow8_core.errors import ValidationFailed
 from flow8_runtime import expressions
-from flow8_runtime.expressions import EXPRESSION_LIMIT, Scope, lookup, references, resolve
+from flow8_runtime.expressions import EXPRESSION_LIMIT, lookup, references, resolve
+from flow8_runtime.scope import Scope
 
 SCOPE = Scope(
     args={"who": "Ada", "n": 3, "none": None, "yes": True, "list": [10, {"deep": "x"}], "odd.key": 1, "": "empty"},

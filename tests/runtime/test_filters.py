@@ -7,8 +7,8 @@ from typing import Any, Literal
 import pytest
 
 from flow8_core.errors import ValidationFailed
-from flow8_runtime.expressions import Scope
 from flow8_runtime.filters import Filter, FilterGroup, equal, passes
+from flow8_runtime.scope import Scope
 
 SCOPE = Scope(
     args={"paid": True, "lang": "en"},
