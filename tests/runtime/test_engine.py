@@ -10,14 +10,13 @@ import pytest
 from bson import ObjectId
 
 from flow8_core.clock import ManualClock
-from flow8_core.store import Store
 from flow8_runtime.claims import Claim, Outcome
 from flow8_runtime.documents import FLOWS, PLAYS
 from flow8_runtime.engine import Engine
 from flow8_runtime.ledger import Ledger
 from flow8_runtime.owners import Owner
 from flow8_runtime.sweep import Sweep
-from tests.runtime.kit import COMPANY, Silent, Watched, call, open_ledger, outcome, parallel, sequence, submit
+from tests.runtime.kit import COMPANY, Silent, Watched, call, outcome, parallel, sequence, submit
 
 Behaviour = Callable[[Claim], Outcome | None]
 
@@ -35,16 +34,6 @@ class Scripted:
     def run(self, claim: Claim) -> Outcome | None:
         self.ran.append(claim.step)
         return self.behaviour(claim)
-
-
-@pytest.fixture
-def watched(store: Store) -> Watched:
-    return Watched(store)
-
-
-@pytest.fixture
-def ledger(watched: Watched) -> Ledger:
-    return open_ledger(watched)
 
 
 @pytest.fixture

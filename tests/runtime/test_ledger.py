@@ -42,16 +42,6 @@ from tests.runtime.kit import (
 OTHER_COMPANY = ObjectId("64b0000000000000000000ff")
 
 
-@pytest.fixture
-def watched(store: Store) -> Watched:
-    return Watched(store)
-
-
-@pytest.fixture
-def ledger(watched: Watched) -> Ledger:
-    return open_ledger(watched)
-
-
 def claim_one(ledger: Ledger, owner: str = "w1", **more: Any) -> Claim:
     (claim,) = ledger.claim(1, owner=owner, **more)
     return claim

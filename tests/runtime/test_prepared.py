@@ -10,7 +10,6 @@ import pytest
 
 from flow8_core.clock import ManualClock
 from flow8_core.logging import get_logger
-from flow8_core.store import Store
 from flow8_modules.catalogue import Catalogue, ModuleSettings
 from flow8_modules.clients import Clients
 from flow8_modules.workspace import Workspace
@@ -18,7 +17,7 @@ from flow8_runtime.attempt import Parts
 from flow8_runtime.definition import Flow
 from flow8_runtime.ledger import Ledger
 from flow8_runtime.runner import Runner
-from tests.runtime.kit import Watched, flow_of, open_ledger, step, submit
+from tests.runtime.kit import Watched, flow_of, step, submit
 
 
 class Running(ManualClock):
@@ -34,16 +33,6 @@ class Running(ManualClock):
 @pytest.fixture
 def clock() -> Running:
     return Running()
-
-
-@pytest.fixture
-def watched(store: Store) -> Watched:
-    return Watched(store)
-
-
-@pytest.fixture
-def ledger(watched: Watched) -> Ledger:
-    return open_ledger(watched)
 
 
 @pytest.fixture

@@ -9,24 +9,13 @@ import pytest
 from bson import ObjectId
 
 from flow8_core.errors import Conflict, ValidationFailed
-from flow8_core.store import Store
 from flow8_runtime.definition import Flow
 from flow8_runtime.documents import FLOWS, PLAYS
 from flow8_runtime.ledger import Ledger
 from flow8_runtime.submitting import batch_play_id
-from tests.runtime.kit import COMPANY, USER, Watched, flow_of, open_ledger, run_all, sequence, step, submit
+from tests.runtime.kit import COMPANY, USER, Watched, flow_of, run_all, sequence, step, submit
 
 OTHER_COMPANY = ObjectId("64b0000000000000000000ff")
-
-
-@pytest.fixture
-def watched(store: Store) -> Watched:
-    return Watched(store)
-
-
-@pytest.fixture
-def ledger(watched: Watched) -> Ledger:
-    return open_ledger(watched)
 
 
 def ids_of(count: int) -> list[ObjectId]:

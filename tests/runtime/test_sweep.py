@@ -22,7 +22,6 @@ from tests.runtime.kit import (
     Watched,
     call,
     flow_of,
-    open_ledger,
     outcome,
     parallel,
     run_all,
@@ -30,16 +29,6 @@ from tests.runtime.kit import (
     step,
     submit,
 )
-
-
-@pytest.fixture
-def watched(store: Store) -> Watched:
-    return Watched(store)
-
-
-@pytest.fixture
-def ledger(watched: Watched) -> Ledger:
-    return open_ledger(watched)
 
 
 def sweep(
