@@ -6,6 +6,7 @@ does then. How it really starts is what `tests/cli/kit.py` (`Home.run`, `Home.st
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -74,7 +75,8 @@ def _run(arguments: Sequence[str], environ: Mapping[str, str], folder: str, stre
         opened = os.open(path, os.O_RDONLY if fd == 0 else os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(opened, fd)
         os.close(opened)
-    sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
+    inlet = io.BufferedReader(io.FileIO(0, closefd=False))
+    sys.stdin = io.TextIOWrapper(inlet, encoding="utf-8", errors="surrogateescape")
     sys.argv = ["flow8", *arguments]
 
     from flow8_cli.main import main

@@ -199,7 +199,8 @@ class Deployment:
 def deploy(
     folder: Path, lab: Lab, *, store: str, broker: str, environ: Mapping[str, str] | None = None, **settings: Any
 ) -> Deployment:
-    """A deployment on this store and broker, with keys of this session; its processes get `environ`, too."""
+    """A deployment on this store and broker, with the keys that all of a test process share, for deriving them takes
+    its time; its processes get `environ`, too."""
     secret, salt = _generated()
     if store.startswith("sqlite:///"):
         stores.lay(Path(store.removeprefix("sqlite:///")), _declare)
