@@ -10,7 +10,7 @@ import redis
 
 from flow8_lab.client import Lab
 from tests.counterparts.redis import RedisServer
-from tests.flows.deployment import BUSY, Deployment, deploy
+from tests.flows.deployment import BUSY, Deployment, deploy, standing
 
 
 @pytest.fixture
@@ -45,10 +45,8 @@ def standing_embedded(
     """SQLite and Redis, with one worker for all tests of a module."""
     folder = tmp_path_factory.mktemp("standing")
     store = f"sqlite:///{folder / 'flow8.db'}"
-    deployment = deploy(folder, lab_process, store=store, broker=standing_redis, worker=BUSY)
-    deployment.start_worker()
-    yield deployment
-    deployment.close()
+    with standing(folder, lab_process, store=store, broker=standing_redis, worker=BUSY) as deployment:
+        yield deployment
 
 
 @pytest.fixture

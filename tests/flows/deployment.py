@@ -6,8 +6,8 @@ import json
 import os
 import signal
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -218,6 +218,17 @@ def deploy(
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("FLOW8_", "ENC_", "ENV_"))}
     keys = {"ENC_KEY_SECRET": secret, "ENV_KEY_SALT": salt, "FLOW8_CONFIG": str(folder / "flow8.yaml")}
     return Deployment(folder, lab, {**inherited, **keys, **(environ or {})})
+
+
+@contextmanager
+def standing(folder: Path, lab: Lab, **more: Any) -> Iterator[Deployment]:
+    """A deployment, made as by `deploy`, whose worker runs as long as the block."""
+    made = deploy(folder, lab, **more)
+    made.start_worker()
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 _generated = cache(generate)

@@ -12,7 +12,7 @@ from bson import ObjectId
 from flow8_lab.client import Lab
 from flow8_runtime import attempt, engine, messages
 from flow8_runtime.documents import PLAYS
-from tests.flows.deployment import Deployment, deploy
+from tests.flows.deployment import Deployment, deploy, standing
 from tests.flows.raw import Queues
 from tests.processes import until
 
@@ -28,24 +28,22 @@ SLACK_STEP = {
 
 
 @pytest.fixture(scope="module")
-def standing(
+def served_by_mongo(
     tmp_path_factory: pytest.TempPathFactory, lab_process: Lab, standing_redis: str, mongo_server: str
 ) -> Iterator[Deployment]:
     """One worker for all tests of this file that leave it alive."""
     store = f"{mongo_server}/flow8_test_{ObjectId()}"
     folder = tmp_path_factory.mktemp("standing")
-    deployment = deploy(folder, lab_process, store=store, broker=standing_redis, worker={"sweep_s": 0.3})
-    deployment.start_worker()
-    yield deployment
-    deployment.close()
+    with standing(folder, lab_process, store=store, broker=standing_redis, worker={"sweep_s": 0.3}) as deployment:
+        yield deployment
 
 
 @pytest.fixture
-def here(standing: Deployment, lab: Lab) -> Deployment:
+def here(served_by_mongo: Deployment, lab: Lab) -> Deployment:
     """The standing deployment, seen from a new company with a Slack link."""
-    standing.move_in()
-    standing.connect("slack")
-    return standing
+    served_by_mongo.move_in()
+    served_by_mongo.connect("slack")
+    return served_by_mongo
 
 
 @pytest.fixture
