@@ -33,7 +33,7 @@ def run(bed: Bed, size: Size) -> list[Row]:
 
 
 def _row(bed: Bed, name: str, store: str, rounds: int, *, whole: bool) -> Row:
-    """Each round has an empty ledger, for a server without indexes walks all that lies in it."""
+    """Each round has a ledger of its own, so that nothing is left of the one before."""
     runs = []
     for number in range(rounds):
         database = bed.mongo_database() if store == "MongoDB" else None

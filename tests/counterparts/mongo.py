@@ -1,7 +1,8 @@
 """A server of MongoDB's wire protocol: the one that `FLOW8_TEST_MONGO` names, else mongo-java-server on loopback.
 
-mongo-java-server keeps everything in memory and is atomic; it has no TTL expiry, no `explain`, no sessions and no
-retryable writes: tests of those need a real server and say so with `real_mongo`.
+mongo-java-server keeps everything in memory and is atomic, and goes by indexes with what mongo/Mongo.java adds to it.
+It has no TTL expiry, no `explain`, no sessions and no retryable writes: tests of those need a real server and say so
+with `real_mongo`.
 """
 
 from __future__ import annotations

@@ -1,13 +1,11 @@
 """One company's ten thousand steps on a slow vendor, or on one that says 429, as other companies feel them: hardly.
 
-The vendor says when a call arrived, and how many it has in hand; workers run as by default. mongo-java-server walks its
-documents where MongoDB walks an index, and gets fewer of them.
+The vendor says when a call arrived, and how many it has in hand; workers run as by default.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,13 +15,13 @@ from typing import Any
 import pytest
 
 from flow8_lab.client import Lab
-from tests.counterparts.mongo import VARIABLE
 from tests.environment import rounds
 from tests.flows.deployment import Deployment, Worker, deploy
 from tests.processes import until
 
 log = logging.getLogger("tests")  # shown by --log-cli-level=INFO
 
+MANY = rounds(10_000, short=2_000)  # steps that one company hands in
 NEWCOMERS = rounds(20, short=4)
 STARTS_WITHIN_S = 1.0
 PROCESSES, THREADS = 2, 64
@@ -55,13 +53,6 @@ def deployment(request: pytest.FixtureRequest, tmp_path: Path, lab: Lab, redis_u
     """On each store, as by default."""
     store = f"sqlite:///{tmp_path / 'flow8.db'}" if request.param == "sqlite" else request.getfixturevalue("mongo_uri")
     yield from deployed(tmp_path, lab, store, redis_url)
-
-
-@pytest.fixture
-def many(deployment: Deployment) -> int:
-    """How many steps one company hands in."""
-    fewer = not deployment.platform.settings.embedded and not os.environ.get(VARIABLE)
-    return 400 if fewer else rounds(10_000, short=2_000)
 
 
 def get(deployment: Deployment, path: str) -> dict[str, Any]:
@@ -99,9 +90,9 @@ def test_a_process_that_holds_all_that_it_may_wakes_another_for_the_rest(unswept
 
 @pytest.mark.proof
 def test_a_newcomers_step_starts_within_a_second_though_ten_thousand_of_another_wait_for_a_slow_vendor(
-    deployment: Deployment, lab: Lab, many: int
+    deployment: Deployment, lab: Lab
 ) -> None:
-    submit_many(deployment, get(deployment, SLOW), many)
+    submit_many(deployment, get(deployment, SLOW), MANY)
     until(lambda: arrived(lab, "web", "echo") >= PROCESSES * ALONE, "all slots in use that one company may hold")
 
     took: list[float] = []
@@ -112,20 +103,20 @@ def test_a_newcomers_step_starts_within_a_second_though_ten_thousand_of_another_
         until(lambda number=number: arrived(lab, "web", "invoices.get") > number, f"the step of newcomer {number}")
         took.append(lab.requests("web", "invoices.get")["items"][-1]["at"] - handed_in)
 
-    log.info("%d newcomers behind %d: %.3f s, at most %.3f s", len(took), many, median(took), max(took))
+    log.info("%d newcomers behind %d: %.3f s, at most %.3f s", len(took), MANY, median(took), max(took))
     assert max(took) < STARTS_WITHIN_S
-    assert arrived(lab, "web", "echo") < many  # others of them are still waiting
+    assert arrived(lab, "web", "echo") < MANY  # others of them are still waiting
 
 
 @pytest.mark.proof
-def test_a_credential_that_was_told_429_takes_no_slot_at_all(deployment: Deployment, lab: Lab, many: int) -> None:
+def test_a_credential_that_was_told_429_takes_no_slot_at_all(deployment: Deployment, lab: Lab) -> None:
     lab.fault("slack", "rate_limited", "chat.postMessage", times=None, retry_after=600)
     link = deployment.connect("slack")["slack"]
     mapping = {"link_id": link, "channel": "#notifications", "message": "x"}
     post = {"name": "post", "module_ref": "slack-message", "input_mapping": mapping}
     store, (worker,) = deployment.platform.store, deployment.workers
 
-    submit_many(deployment, {"name": "test", "steps": [post]}, many)
+    submit_many(deployment, {"name": "test", "steps": [post]}, MANY)
     until(lambda: arrived(lab, "slack", "chat.postMessage") > 0, "the vendor's refusal")
     until(lambda: store.count("plays", {"until": {"$gt": store.now()}}) == 0, "nothing in hand")
     asked, waiting = arrived(lab, "slack", "chat.postMessage"), used(worker)
@@ -135,7 +126,7 @@ def test_a_credential_that_was_told_429_takes_no_slot_at_all(deployment: Deploym
     until(lambda: arrived(lab, "web", "echo") == PROCESSES * ALONE, "another company with all that one alone may hold")
     full = used(worker)
 
-    log.info("%d of %d refused; %.3f of a core while they wait, %.3f when all is in use", asked, many, waiting, full)
+    log.info("%d of %d refused; %.3f of a core while they wait, %.3f when all is in use", asked, MANY, waiting, full)
     assert asked <= PROCESSES * ALONE
     assert waiting < IDLE_SHARE
     assert full < FULL_SHARE

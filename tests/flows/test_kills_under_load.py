@@ -21,7 +21,6 @@ from typing import Any, TypeVar
 
 import pytest
 from bson import ObjectId
-from pymongo import MongoClient
 
 from flow8_core.errors import StoreUnavailable
 from flow8_lab.client import Lab
@@ -192,14 +191,6 @@ def one_round(deployment: Deployment, load: Load, worker: Worker, rng: random.Ra
     return worker
 
 
-def forget(deployment: Deployment) -> None:
-    """mongo-java-server walks all documents where MongoDB would walk an index: what is over is not left to it."""
-    if not deployment.platform.settings.embedded:
-        with MongoClient[dict[str, Any]](deployment.platform.settings.store) as client:
-            for name in ("plays", "step_runs"):
-                client.get_default_database()[name].delete_many({})
-
-
 @pytest.mark.timeout(3600)
 def test_two_hundred_kills_under_load_lose_nothing_and_do_nothing_twice(deployment: Deployment, lab: Lab) -> None:
     rng, tally = random.Random(SEED), Tally()
@@ -208,7 +199,6 @@ def test_two_hundred_kills_under_load_lose_nothing_and_do_nothing_twice(deployme
     with Load(deployment, steps_on(lab)) as load:
         for number in range(1, KILLS + 1):
             worker = one_round(deployment, load, worker, rng, tally)
-            forget(deployment)
             if number % 25 == 0 or number == KILLS:
                 found = tally.compare(*(Counter(lab.effects(service)["keys"]) for service in ("web", "slack")))
                 log.info("%d kills, %d steps: %s", number, len(tally.said), found)
