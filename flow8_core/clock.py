@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from flow8_core.errors import ExecutionTimeout
 
@@ -52,8 +51,7 @@ def to_millis(moment: datetime) -> datetime:
     return moment - timedelta(0, 0, beyond) if beyond else moment  # `replace` takes three times as long
 
 
-@dataclass(frozen=True)
-class Deadline:
+class Deadline(NamedTuple):
     """A total time limit that starts when it is made: what requests' per-read timeout is not.
 
     `at` is a reading of `clock.monotonic()`, in seconds.
