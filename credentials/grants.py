@@ -114,30 +114,47 @@ class Grant:
     @property
     def due_from(self) -> datetime | None:
         """From when on it is `due`; None: never."""
-        due_at, keep_alive_at = self.due_at, self.keep_alive_at
-        if due_at is None or keep_alive_at is None:
-            return due_at or keep_alive_at
-        return min(due_at, keep_alive_at)
+        return due_from(self.fields)
 
     @property
     def due_at(self) -> datetime | None:
         """From when on the access token should be replaced; None: it does not end."""
-        return self.fields.get("refresh_at") or self.due_by_rule()
+        return due_at(self.fields)
 
     @property
     def keep_alive_at(self) -> datetime | None:
         """When to refresh although the access token may be good for long: a grant that is not refreshed until
         `grant_idle_at` ends by itself. None where none such end is known, or nothing could be refreshed."""
-        idle_at: datetime | None = self.fields.get("grant_idle_at")
-        issued_at: datetime | None = self.fields.get("issued_at")
-        if idle_at is None or issued_at is None or not self.refreshable:
-            return None
-        return issued_at + KEEP_ALIVE_AFTER * (idle_at - issued_at)
+        return keep_alive_at(self.fields)
 
-    def due_by_rule(self) -> datetime | None:
-        """For documents of older servers, which have no `refresh_at`: an hour before the end."""
-        expiry = self.expiry
-        return None if expiry is None else expiry - timedelta(seconds=LONGEST_LEAD_S)
+
+def due_from(fields: Mapping[str, Any]) -> datetime | None:
+    """`Grant.due_from`, of a grant's fields: each step with a link asks."""
+    due: datetime | None = fields.get("refresh_at")
+    if due is None and fields.get("token_expiry") is not None:
+        due = due_at(fields)
+    if fields.get("grant_idle_at") is None:
+        return due
+    keep = keep_alive_at(fields)
+    return due or keep if due is None or keep is None else min(due, keep)
+
+
+def due_at(fields: Mapping[str, Any]) -> datetime | None:
+    """`Grant.due_at`; for documents of older servers, which have no `refresh_at`, an hour before the end."""
+    moment: datetime | None = fields.get("refresh_at")
+    if moment is not None:
+        return moment
+    expiry: datetime | None = fields.get("token_expiry")
+    return None if expiry is None else expiry - timedelta(seconds=LONGEST_LEAD_S)
+
+
+def keep_alive_at(fields: Mapping[str, Any]) -> datetime | None:
+    """`Grant.keep_alive_at`."""
+    idle_at: datetime | None = fields.get("grant_idle_at")
+    issued_at: datetime | None = fields.get("issued_at")
+    if idle_at is None or issued_at is None or not fields.get("refresh_token"):
+        return None
+    return issued_at + KEEP_ALIVE_AFTER * (idle_at - issued_at)
 
 
 def refresh_at(expiry: datetime | None, lifetime_s: int | None, lead_s: int | None = None) -> datetime | None:

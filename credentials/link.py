@@ -5,26 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from bson import ObjectId
 
 from credentials import grants
 from credentials.grants import MAIN, Grant, GrantPath
 from credentials.token_reply import Tokens
-from credentials.vault import Vault
+from credentials.vault import Place, Vault
 from flow8_core.secret import Secret
 
 Status = Literal["active", "needs_reconnect", "app_blocked", "revoked"]
 SealedName = Literal["access_token", "refresh_token", "refresh.reply"]
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(NamedTuple):
     """A link as one read found it. Secrets stay sealed until they are asked for, one at a time."""
 
     document: Mapping[str, Any]
-    vault: Vault = field(repr=False)
+    vault: Vault
 
     @property
     def id(self) -> ObjectId:
@@ -86,6 +85,12 @@ class Link:
         for part in name.split("."):
             sealed = sealed[part]
         return self.vault.open(grants.place(path, name, link_id=self.id, company_id=self.company_id), sealed)
+
+    def access_token(self) -> Secret:
+        """`open` of the main grant's access token: what each step does, and so without looking for its place."""
+        document = self.document
+        place = Place(grants.COLLECTION, document["_id"], document["company_id"], "access_token")
+        return self.vault.open(place, document["access_token"])
 
     def describe(self) -> dict[str, Any]:
         """The link as answers show it, ready for JSON and without any secret."""

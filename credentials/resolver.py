@@ -8,15 +8,14 @@ not there. On the usual path this is one read and one decryption, so that path s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from bson import ObjectId
 from bson.errors import InvalidId
 
-from credentials import link_errors
+from credentials import grants, link_errors
 from credentials.components import Component, Components
-from credentials.grants import COLLECTION, USER, USER_TOKEN, Grant
+from credentials.grants import COLLECTION, USER, USER_TOKEN
 from credentials.links import Link, Links
 from credentials.providers.catalogue import Providers
 from credentials.providers.provider import Provider
@@ -29,13 +28,15 @@ from flow8_core.secret import Secret
 from flow8_core.store import Store
 
 
-@dataclass(frozen=True, slots=True)
-class LinkAccess:
+class LinkAccess(NamedTuple):
     """A link, ready for one call."""
 
     access_token: Secret
-    link: Link = field(repr=False)
-    provider: Provider = field(repr=False)
+    link: Link
+    provider: Provider
+
+    def __repr__(self) -> str:
+        return f"LinkAccess({self.credential})"
 
     @property
     def link_id(self) -> str:
@@ -116,13 +117,13 @@ class Resolver:
         Raises `AccessDenied` where there is none, `Conflict` naming both where two could be meant, `InsufficientScope`
         naming what lacks, and what `Refresher.fresh` raises; instead of refreshing, `NotReady` where not `patient`.
         """
-        link = self.choose(company_id=company_id, user_id=user_id, service=service, link_id=link_id)
-        granted = link.scopes
-        if not scopes <= granted:
-            missing = self._providers.get(link.service).scopes.missing(scopes, granted)
-            if missing:
-                raise link_errors.lacks_scopes(link, missing)
-        if not self._ready(link):
+        if link_id is not None:
+            link = self._named(company_id, user_id, service, link_id)
+        else:
+            link = self._default(company_id, user_id, service)
+        if not scopes.issubset(link.document.get("scopes") or ()):
+            self._refuse_missing(scopes, link)
+        if not self._ready(link.document):
             if not patient:
                 raise NotReady
             link = self._refresher.fresh(link, deadline=deadline)
@@ -147,19 +148,22 @@ class Resolver:
         return Components(self._store, self._vault, company_id).resolve(kind, id=component_id, provider=provider)
 
     def _access(self, link: Link) -> LinkAccess:
-        return LinkAccess(link.open("access_token"), link, self._providers.get(link.service))
+        return LinkAccess(link.access_token(), link, self._providers.get(link.document["integration_type"]))
 
-    def _ready(self, link: Link) -> bool:
-        """Whether the link can be used as it was read."""
-        if link.status != "active":
-            return False
-        if self._is_due(link.grant()):
-            return False
-        return USER_TOKEN not in link.document or not self._is_due(link.grant(USER))
+    def _refuse_missing(self, scopes: frozenset[str], link: Link) -> None:
+        missing = self._providers.get(link.service).scopes.missing(scopes, link.scopes)
+        if missing:
+            raise link_errors.lacks_scopes(link, missing)
 
-    def _is_due(self, grant: Grant) -> bool:
-        due_from = grant.due_from
-        return due_from is not None and due_from <= self._store.now()  # the clock is asked where it matters alone
+    def _ready(self, document: Mapping[str, Any]) -> bool:
+        """Whether a link can be used as it was read."""
+        if (document.get("status") or "active") != "active" or self._is_due(document):
+            return False
+        return USER_TOKEN not in document or not self._is_due(USER.of(document))
+
+    def _is_due(self, fields: Mapping[str, Any]) -> bool:
+        moment = grants.due_from(fields)
+        return moment is not None and moment <= self._store.now()  # the clock is asked where it matters alone
 
     def _named(self, company_id: ObjectId, user_id: ObjectId, service: str | None, link_id: str) -> Link:
         if not isinstance(link_id, str):
@@ -169,14 +173,15 @@ class Resolver:
         except InvalidId:
             raise link_errors.gone(service) from None
         found = self._store.find(COLLECTION, wanted, limit=1)
-        link = Link(found[0], self._vault) if found else None
-        if link is None or (link.user_id != user_id and link.document.get("shared") is not True):
+        document = found[0] if found else None
+        if document is None or (document["user_id"] != user_id and document.get("shared") is not True):
             raise link_errors.gone(service)
-        if service is not None and link.service != service:
+        if service is not None and document["integration_type"] != service:
             raise AccessDenied(
-                f"The link that the step names is of {link.service}, and the step needs {service}.", service=service
+                f"The link that the step names is of {document['integration_type']}, and the step needs {service}.",
+                service=service,
             )
-        return link
+        return Link(document, self._vault)
 
     def _default(self, company_id: ObjectId, user_id: ObjectId, service: str | None) -> Link:
         if service is None:
