@@ -189,6 +189,18 @@ def test_reads_survive_a_cut_connection(far: Store, near: Store, proxy: ChaosPro
     assert far.count("things", {}) == 1
 
 
+def test_a_read_of_one_document_whose_answer_was_lost_is_asked_again(
+    far: Store, near: Store, proxy: ChaosProxy
+) -> None:
+    near.insert("things", {"_id": 1, "company_id": 7, "at": datetime(2026, 4, 4, tzinfo=UTC)})
+    proxy.lose_reply_to(b"find")
+
+    found = far.find("things", {"_id": 1, "company_id": 7}, sort=[("at", -1)], limit=1, fields=["at"])
+
+    assert found == [{"_id": 1, "at": datetime(2026, 4, 4, tzinfo=UTC)}]
+    assert proxy.lost == 1
+
+
 def test_stamps_are_kept_short_and_never_shown(near: Store, mongo_uri: str) -> None:
     near.declare("things", [Index((("n", 1),))])
     near.insert("things", {"_id": 1, "n": 0})

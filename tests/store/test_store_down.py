@@ -72,6 +72,7 @@ def test_a_server_that_is_not_there_is_named_and_its_password_is_not(nobody: str
         ("refuse", "declare"),
         ("blackhole", "declare"),
         ("blackhole", "find"),
+        ("blackhole", "get"),
         ("blackhole", "update"),
         ("blackhole", "batch"),
     ],

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from types import TracebackType
+from typing import Any, NoReturn
 
 import pymongo
 from pymongo import ReadPreference
@@ -37,6 +37,7 @@ _REFUSED_VALUE = frozenset(  # error_codes.yml of MongoDB's source; 10141.. are 
     (2, 9, 14, 28, 40, 52, 53, 66, 171, 10141, 10142, 10143, 10334, 17280)
 )
 _REFUSED_US = frozenset((13, 18))  # Unauthorized, AuthenticationFailed
+_LOST = (mongo_errors.ConnectionFailure, mongo_errors.ExecutionTimeout, mongo_errors.WriteConcernError)
 
 
 class AnswerLost(Exception):
@@ -88,29 +89,13 @@ class MongoConnection:
             self._reading = reading = self._read_clock()
         return to_millis(reading.server + timedelta(seconds=self._clock.monotonic() - reading.monotonic))
 
-    @contextmanager
-    def asking(self, seconds: float) -> Iterator[None]:
-        """Around commands: `seconds` in total. Raises `AnswerLost`, or one of ours."""
-        try:
-            with pymongo.timeout(seconds):
-                yield
-        except mongo_errors.ServerSelectionTimeoutError:
-            raise self.unavailable("no server can be reached") from None
-        except (mongo_errors.ConnectionFailure, mongo_errors.ExecutionTimeout, mongo_errors.WriteConcernError) as error:
-            raise AnswerLost from error
-        except mongo_errors.OperationFailure as error:
-            raise self.refused(error.code, error.details) from None
-        except mongo_errors.PyMongoError as error:
-            raise self.unavailable(type(error).__name__) from error
+    def asking(self, seconds: float) -> Asking:
+        """`with` it around commands: `seconds` in total. Raises `AnswerLost`, or one of ours."""
+        return Asking(self, seconds, changes=True)
 
-    @contextmanager
-    def reading(self, seconds: float = TOTAL_S) -> Iterator[None]:
-        """Around commands that change nothing: a lost answer is `StoreUnavailable`."""
-        try:
-            with self.asking(seconds):
-                yield
-        except AnswerLost as lost:
-            raise self.unavailable("it does not answer") from lost
+    def reading(self, seconds: float = TOTAL_S) -> Asking:
+        """`with` it around commands that change nothing: a lost answer is `StoreUnavailable`."""
+        return Asking(self, seconds, changes=False)
 
     def refused(self, code: int | None, details: Mapping[str, Any] | None) -> Flow8Error:
         """What a server's refusal means. Its own text is kept away: it may quote the document."""
@@ -171,6 +156,40 @@ class MongoConnection:
                 answer = admin.command("isMaster")  # what older servers call it
             heard = self._clock.monotonic()
         return _ClockReading(answer["localTime"].replace(tzinfo=UTC), (sent + heard) / 2)
+
+
+class Asking:
+    """The time limit of some commands, and what their errors mean. Each command stands in one, hence a class: two
+    generators, one in the other, take twice as long."""
+
+    __slots__ = ("_changes", "_connection", "_timeout")
+
+    def __init__(self, connection: MongoConnection, seconds: float, *, changes: bool) -> None:
+        self._connection = connection
+        self._timeout = pymongo.timeout(seconds)
+        self._changes = changes
+
+    def __enter__(self) -> None:
+        self._timeout.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._timeout.__exit__(kind, error, traceback)
+        if isinstance(error, mongo_errors.PyMongoError):
+            self._translate(error)
+
+    def _translate(self, error: mongo_errors.PyMongoError) -> NoReturn:
+        connection = self._connection
+        if isinstance(error, mongo_errors.ServerSelectionTimeoutError):
+            raise connection.unavailable("no server can be reached") from None
+        if isinstance(error, _LOST):
+            if self._changes:
+                raise AnswerLost from error
+            raise connection.unavailable("it does not answer") from error
+        if isinstance(error, mongo_errors.OperationFailure):
+            raise connection.refused(error.code, error.details) from None
+        raise connection.unavailable(type(error).__name__) from error
 
 
 def _database_of(url: str) -> str:

@@ -25,6 +25,7 @@ from flow8_core.store.dialect.paths import narrowest, split
 from flow8_core.store.dialect.updating import compile_update
 from flow8_core.store.mongo import batch
 from flow8_core.store.mongo.client import DECLARE_WITHIN_S, Mongo, MongoConnection
+from flow8_core.store.mongo.first import first
 from flow8_core.store.mongo.settling import settle
 from flow8_core.store.mongo.stamps import STAMPS, Seen, guarded, id_of, stamped_document, stamped_update
 
@@ -67,7 +68,7 @@ class MongoStore:
         compile_filter({"_id": {"$eq": id}})
         mongo = self._connection.collection(check_collection(collection))
         with self._connection.reading():
-            found = mongo.find_one({"_id": {"$eq": id}})
+            found = first(mongo, {"_id": {"$eq": id}})
         return None if found is None else self._seen.shown(collection, found)
 
     def find(
@@ -79,6 +80,11 @@ class MongoStore:
         mongo = self._connection.collection(check_collection(collection))
         projection = dict.fromkeys(narrowest(map(split, fields)), 1) if fields else None
         found: list[Document] = []
+        if limit == 1:
+            with self._connection.reading():
+                only = first(mongo, filter, sort=sort, projection=projection)
+            found = [] if only is None else [only]
+            return found if fields else [self._seen.shown(collection, each) for each in found]
         with mongo.find(filter, projection, sort=list(sort) or None, limit=limit) as cursor:
             while True:
                 with self._connection.reading():
