@@ -54,8 +54,10 @@ def ours(bed: Bed, name: str, deployment: Deployment) -> Iterator[Contender]:
         return flows[steps, path]
 
     def fill(work: Work, count: int) -> None:
-        for path in work.paths:
-            deployment.fill(flow(work.steps, path), count // len(work.paths))
+        if len(work.paths) == 1:
+            deployment.fill(flow(work.steps, work.paths[0]), count)
+        else:
+            _one_by_one(lambda steps, path: deployment.fill(flow(steps, path), 1))(work, count)
 
     with deployment.worker(PROCESSES) as worker:
         yield Contender(

@@ -1,6 +1,6 @@
 """The caller threads of a process: as many as it takes to keep one of them busy with something else than waiting.
 
-Where vendors answer at once, one thread does what there is; where there is plenty, a few, for they share their writes;
+Where vendors answer at once, one thread does what there is; where there is plenty, some, for they share their writes;
 more would only cost the interpreter's lock. Where vendors are slow, every thread stands in a call before long, and
 another one is taken on, by whoever goes into a call last once it is known that calls take their time: up to `most`.
 Threads outlive the wake-up that they were taken on for, so that one slow call idles none of its neighbours.
@@ -18,7 +18,8 @@ from flow8_core.clock import Clock
 STUCK_S = 0.003  # everybody has been in a call for so long: take on others
 LOOK_S, SELDOM_S = 0.002, 0.016  # how often that is looked at: more seldom while it does not happen
 WEIGHT = 0.1  # of the last call, in how long they take
-SHARING = 4  # threads where there is plenty: one write for some is cheaper; more of them would be in doubt at a kill
+# Threads where there is plenty: one write for several is cheaper. At a kill all their steps are in doubt.
+SHARING, SHARING_DOUBT = 12, 4
 CROWDED = 16  # threads that are not in a call, above which one of them takes nothing new
 IDLE_S = 10.0  # after which a thread that has had nothing to do ends
 
@@ -56,11 +57,13 @@ class Crew:
             if self._at_work <= self._calling:
                 self._take_on(1)
 
-    def share(self) -> None:
-        """There is plenty to do: some threads more can bring their results together to one write."""
-        if self._at_work < SHARING and not self._dry:
+    def share(self, *, harmless: bool) -> None:
+        """There is plenty to do: some threads more can bring their results together to one write; fewer of them where
+        repeating a step in doubt is not `harmless`."""
+        most = SHARING if harmless else SHARING_DOUBT
+        if self._at_work < most and not self._dry:
             with self._changed:
-                self._take_on(int(self._at_work < SHARING))
+                self._take_on(int(self._at_work < most))
 
     def watch(self, until: float, stopping: Callable[[], bool]) -> None:
         """Take on more threads as calls take their time, until this moment (monotonic seconds), or until nothing is

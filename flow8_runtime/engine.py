@@ -19,6 +19,7 @@ from flow8_core import crashpoints
 from flow8_core.clock import Clock
 from flow8_core.errors import StoreUnavailable
 from flow8_core.store import Store
+from flow8_modules.effect import Effect
 from flow8_runtime.attempt import DEADLINE_MARGIN_S
 from flow8_runtime.crew import Crew
 from flow8_runtime.exchange import Exchange, HandIn
@@ -208,7 +209,7 @@ class Engine:
             self._told(outcome, landing)
         self._wake_others(hand_in, landing, busy=go_on and outcome is not None)
         if hand_in.claim is not None and self._ledger.candidates.more:
-            self._crew.share()
+            self._crew.share(harmless=_harmless(hand_in.claim))
         if hand_in.claim is None and not leaves:
             self._crew.dry()
         return hand_in.claim
@@ -277,3 +278,8 @@ class Engine:
             ring(queue)
         except StoreUnavailable:
             log.warning("the broker is away; draining on without it")
+
+
+def _harmless(claim: Claim) -> bool:
+    """Whether the step may be called again, should nobody hear of it."""
+    return claim.prepared is not None and claim.prepared.effect is not Effect.ONCE

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -73,26 +74,31 @@ def test_calls_that_are_answered_at_once_take_few_threads() -> None:
         assert len(work.threads) <= 4
 
 
-def test_where_there_is_plenty_a_few_threads_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rooms, "SHARING", 3)
+@pytest.mark.parametrize("harmless", [True, False])
+def test_where_there_is_plenty_some_threads_share_it_and_fewer_where_doubt_would_do_harm(
+    monkeypatch: pytest.MonkeyPatch, harmless: bool
+) -> None:
+    monkeypatch.setattr(rooms, "SHARING", 5)
+    monkeypatch.setattr(rooms, "SHARING_DOUBT", 3)
     with at_work(Work(200)) as work:
+        most = 5 if harmless else 3
 
         def answers() -> None:
-            work.crew.share()
-            if work.crew.at_work == 2:
-                until(lambda: len(work.threads) > 1, "the second thread")
+            work.crew.share(harmless=harmless)
+            if work.crew.at_work == most:
+                until(lambda: len(work.threads) == most, "the last thread that is taken on")
 
         work.answers = answers
         work.drain()
 
         until(lambda: len(work.done) == 200, "the last call's end")
-        assert 1 < len(work.threads) <= 3
+        assert len(work.threads) == most
 
 
 def test_nobody_shares_what_has_run_dry() -> None:
     with at_work(Work(1)) as work:
         work.drain()
-        work.crew.share()
+        work.crew.share(harmless=True)
 
         until(lambda: work.crew.at_work == 0, "the end of the only shift")
         assert len(work.threads) == 1
@@ -108,7 +114,7 @@ def test_where_no_further_thread_can_be_started_those_that_there_are_do_all(monk
         start(thread)
 
     with at_work(Work(50)) as work:
-        work.answers = work.crew.share
+        work.answers = partial(work.crew.share, harmless=True)
         monkeypatch.setattr(threading.Thread, "start", fails_but_once)
         work.drain()
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from bson import ObjectId
 
 from flow8_core.clock import ManualClock
-from flow8_runtime.claims import Claim, Outcome
+from flow8_modules.effect import Effect
+from flow8_runtime import crew
+from flow8_runtime.claims import Claim, Outcome, Prepared
 from flow8_runtime.documents import FLOWS, PLAYS
 from flow8_runtime.engine import Engine
 from flow8_runtime.ledger import Ledger
 from flow8_runtime.owners import Owner
 from flow8_runtime.sweep import Sweep
+from tests.processes import until
 from tests.runtime.kit import COMPANY, Silent, Watched, call, outcome, parallel, sequence, submit
 
 Behaviour = Callable[[Claim], Outcome | None]
@@ -28,7 +33,7 @@ class Scripted:
         self.behaviour = behaviour
         self.ran: list[str] = []
 
-    def prepare(self, claim: Claim) -> None:
+    def prepare(self, claim: Claim) -> Prepared | None:
         return None
 
     def run(self, claim: Claim) -> Outcome | None:
@@ -90,6 +95,39 @@ def test_a_landing_that_brings_two_claims_drops_none(ledger: Ledger, watched: Wa
 
     assert sorted(runner.ran) == ["a", "after", "elsewhere"]
     assert leased(watched) == []
+
+
+@dataclass(frozen=True)
+class AsIs:
+    """A step that is prepared, and may be in doubt at a kill."""
+
+    effect: Effect
+    until: datetime
+    credential: None = None
+
+
+@pytest.mark.parametrize(("effect", "threads"), [(Effect.KEYED, 3), (Effect.ONCE, 1)])
+def test_no_more_steps_that_may_happen_once_are_marked_together_for_there_being_plenty(
+    ledger: Ledger, owner: Owner, monkeypatch: pytest.MonkeyPatch, effect: Effect, threads: int
+) -> None:
+    monkeypatch.setattr(crew, "SHARING", 3)
+    monkeypatch.setattr(crew, "SHARING_DOUBT", 1)
+    for _ in range(100):
+        submit(ledger, sequence("a"))
+    by: set[threading.Thread] = set()
+
+    def behaviour(claim: Claim) -> Outcome | None:
+        by.add(threading.current_thread())
+        if 10 < len(runner.ran) < 50:
+            until(lambda: len(by) == threads, "all threads that are to share")
+        return outcome(claim)
+
+    runner = Scripted(behaviour)
+    runner.prepare = lambda _: AsIs(effect, ledger.now() + timedelta(minutes=1))  # type: ignore[method-assign]
+    drained(engine_of(ledger, owner, runner))
+
+    assert len(runner.ran) == 100
+    assert len(by) == threads
 
 
 def test_a_play_whose_definition_is_gone_stops_nobody_else(ledger: Ledger, watched: Watched, owner: Owner) -> None:
