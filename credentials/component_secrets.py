@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 from typing import Any
 
 from bson import ObjectId
@@ -14,7 +13,6 @@ from flow8_core.secret import Secret
 from flow8_core.store import Document
 
 Config = Mapping[str, Any]
-_NOTHING: Config = MappingProxyType({})
 
 
 class Sealer:
@@ -31,7 +29,7 @@ class Sealer:
 
     def _sealed(self, document_id: ObjectId, path: str, value: Any) -> Any:
         if isinstance(value, Secret):
-            return self._vault.seal(self._place(document_id, path), value)
+            return self._vault.seal(Place(self._collection, document_id, self._company_id, f"config.{path}"), value)
         if isinstance(value, Mapping):
             return {name: self._sealed(document_id, f"{path}.{name}", item) for name, item in value.items()}
         return value
@@ -40,28 +38,28 @@ class Sealer:
         """The config with `Secret` values. What `without` has as well is left out, so that a secret which no longer
         opens can be replaced. Raises `EnvelopeRejected`."""
         model = MODELS.get(row["kind"])
-        return self._opened(row["_id"], row["config"], "", model.secrets if model else (), without or _NOTHING)
+        return self._opened(row["_id"], row["config"], "", model.secrets if model else (), without)
 
     def _opened(
-        self, document_id: ObjectId, config: Config, base: str, secrets: tuple[str, ...], without: Config
+        self, document_id: ObjectId, config: Config, base: str, secrets: tuple[str, ...], without: Config | None
     ) -> dict[str, Any]:
         opened: dict[str, Any] = {}
         for name, value in config.items():
             path = f"{base}{name}"
             secret = path in secrets
-            replacement = without.get(name, _NOTHING)
-            if replacement is not _NOTHING and (secret or not isinstance(replacement, Mapping)):
-                continue
-            if not secret and not isinstance(value, Mapping):
+            below = None
+            if without is not None and name in without:
+                below = without[name]
+                if secret or not isinstance(below, Mapping):
+                    continue
+            if not secret and not isinstance(value, dict):  # which is what a store gives where there is more below
                 opened[name] = value
-            elif secret or is_envelope(value):
-                opened[name] = self._vault.open(self._place(document_id, path), value)
+            elif secret or "encrypted" in value:
+                place = Place(self._collection, document_id, self._company_id, f"config.{path}")
+                opened[name] = self._vault.open(place, value)
             else:
-                opened[name] = self._opened(document_id, value, f"{path}.", secrets, replacement)
+                opened[name] = self._opened(document_id, value, f"{path}.", secrets, below)
         return opened
-
-    def _place(self, document_id: ObjectId, path: str) -> Place:
-        return Place(self._collection, document_id, self._company_id, f"config.{path}")
 
 
 def is_envelope(value: object) -> bool:

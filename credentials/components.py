@@ -7,9 +7,8 @@ run, the config with `Secret` values.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from bson import ObjectId
 from bson.errors import InvalidId
@@ -31,8 +30,7 @@ INDEXES = (
 _ENOUGH_TO_NAME = 5
 
 
-@dataclass(frozen=True)
-class Component:
+class Component(NamedTuple):
     """A component ready for use; `config` holds `Secret` values."""
 
     id: str
@@ -61,7 +59,6 @@ class Components:
         self._company_id = company_id
         self._user_id = user_id
         self._sealer = Sealer(vault, COLLECTION, company_id)
-        self._defaults = Defaults(store, COLLECTION, company_id)
         self._vault = vault
         self._origin = origin
 
@@ -147,7 +144,7 @@ class Components:
 
     def _only(self, kind: str, provider: str | None) -> Document:
         wanted = self._mine({"kind": {"$eq": kind}, **({"config.provider": {"$eq": provider}} if provider else {})})
-        rows = self._store.find(COLLECTION, wanted, sort=self._defaults.SORT, limit=_ENOUGH_TO_NAME)
+        rows = self._store.find(COLLECTION, wanted, sort=Defaults.SORT, limit=_ENOUGH_TO_NAME)
         if not rows:
             raise AccessDenied(f"There is no {_wanted(kind, provider)}; add one with `flow8 component add`.")
         if rows[0].get("is_default") is True or len(rows) == 1:
@@ -158,17 +155,23 @@ class Components:
             "or make one the default with `flow8 component default`."
         )
 
+    @property
+    def _defaults(self) -> Defaults:
+        return Defaults(self._store, COLLECTION, self._company_id)
+
     def _mine(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
         return {**wanted, "company_id": self._company_id}
 
     def _look_up(self, reference: str) -> Document | None:
         if not isinstance(reference, str):
             raise ValidationFailed("a component is named by its id or its name, as text", path="id")
+        value: ObjectId | str
         try:
-            wanted: dict[str, Any] = {"_id": ObjectId(reference)}
+            path, value = "_id", ObjectId(reference)
         except InvalidId:
-            wanted = {"name": {"$eq": bodies.normal(reference)}}
-        return next(iter(self._store.find(COLLECTION, self._mine(wanted), limit=1)), None)
+            path, value = "name", bodies.normal(reference)
+        found = self._store.find(COLLECTION, {path: value, "company_id": self._company_id}, limit=1)
+        return found[0] if found else None
 
     def _find(self, reference: str) -> Document:
         row = self._look_up(reference)

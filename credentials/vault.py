@@ -119,14 +119,16 @@ class Vault:
         return key.subkey(b"flow8-mac", _joined(purpose.encode(), data))
 
     def _opened(self, place: Place, envelope: Mapping[str, Any]) -> bytes:
-        names = envelope.keys()
         if envelope["encrypted"] is not True:
             raise ValueError
         nonce, ciphertext = _decoded(envelope["nonce"]), _decoded(envelope["ciphertext"])
-        if names == _UNBOUND:
+        names = envelope.keys()
+        if names != _BOUND:
+            if names != _UNBOUND:
+                raise ValueError
             return self._unbound_key(nonce, ciphertext)[1]
         version = envelope["v"]
-        if names != _BOUND or not isinstance(version, int) or isinstance(version, bool) or version != VERSION:
+        if version != VERSION or not isinstance(version, int):
             raise ValueError
         key = self._keyring.keys[envelope["kid"]]
         return crypto_secretbox_open_easy(ciphertext, nonce, key.subkey(_PERSON, _context(place)))
@@ -153,13 +155,8 @@ _VERSION = VERSION.to_bytes(4, "big")
 
 def _context(place: Place) -> bytes:
     # `.binary` and `.encode()` on purpose: a document whose ids were replaced by something else has no place.
-    return _joined(
-        place.collection.encode(),
-        place.id.binary,
-        place.company_id.binary,
-        place.field.encode(),
-        _VERSION,
-    )
+    collection, id_, company_id, field = place
+    return _joined(collection.encode(), id_.binary, company_id.binary, field.encode(), _VERSION)
 
 
 def _joined(*parts: bytes) -> bytes:
@@ -181,7 +178,7 @@ def _decoded(text: Any) -> bytes:
     if not isinstance(text, str) or len(text) > 2 * MAX_BYTES:
         raise TypeError
     data = binascii.a2b_base64(text, strict_mode=True)
-    if _encoded(data) != text:
+    if binascii.b2a_base64(data, newline=False) != text.encode():
         raise ValueError
     return data
 

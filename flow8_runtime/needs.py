@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from bson import ObjectId
 
@@ -43,8 +43,7 @@ class Credentials:
         return None
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """Whose credentials, and which of them the step names. Who is not `patient` gets no link that has to be refreshed
     first, but `NotReady`."""
 
@@ -78,10 +77,10 @@ def _resolve(need: Need, request: Request, resolver: Resolver, found: Credential
 
 def _resolve_one_of(need: OneOf, request: Request, resolver: Resolver, found: Credentials) -> None:
     """The alternative that the step names; where it names none, the first that resolves."""
-    named = [alternative for alternative in need.alternatives if _named(alternative, request)]
-    for alternative in named:
-        _take(alternative, request, resolver, found)
-        return
+    for alternative in need.alternatives:
+        if _named(alternative, request):
+            _take(alternative, request, resolver, found)
+            return
     if any(_try(alternative, request, resolver, found) for alternative in need.alternatives):
         return
     if not need.optional:

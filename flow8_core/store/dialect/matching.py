@@ -16,6 +16,7 @@ from flow8_core.store.dialect.paths import ARRAYS, MISSING, Parts, lookup, may_h
 Operator = Callable[["Condition", list[Any]], bool]  # of all values that a path leads to
 
 _SAME_TYPE_ONLY = frozenset((str, bool, int, float, bytes, ObjectId))
+_NO_CHOICES: frozenset[bytes] = frozenset()
 _NO_MAPPINGS = _SAME_TYPE_ONLY | {type(None), datetime, list}
 
 
@@ -28,12 +29,15 @@ class Condition:
     def __init__(self, path: str, operator: str, value: Any) -> None:
         self.path = path
         self.parts = split(path)
-        if operator not in _OPERATORS:
-            raise ValidationFailed(f"{operator} is not an operator of the store's dialect.", path=path)
         self.operator = operator
         self.value = value
+        self.choices = _NO_CHOICES
+        if operator == "$eq":
+            self.key = keys.encode(value)
+            return
+        if operator not in _OPERATORS:
+            raise ValidationFailed(f"{operator} is not an operator of the store's dialect.", path=path)
         self.key = b""
-        self.choices: frozenset[bytes] = frozenset()
         if operator in ("$in", "$nin"):
             self.choices = _choices(value)
         elif operator != "$exists":
@@ -81,13 +85,18 @@ class Matcher(NamedTuple):
 
 def compile_filter(filter: Filter) -> Matcher:  # noqa: A002 - the word of the interface
     """Check a filter. Raises `ValidationFailed` for an operator or value that the dialect does not have."""
-    if not isinstance(filter, dict | Mapping):
+    if type(filter) is not dict and not isinstance(filter, Mapping):
         raise ValidationFailed("A filter must be a mapping of paths to conditions.")
     conditions: list[Condition] = []
     alternatives: list[Alternatives] = []
     one: bytes | None = None
     for path, value in filter.items():
-        if path == "$and":
+        if type(value) in _SAME_TYPE_ONLY and isinstance(path, str) and path[:1] != "$":  # what nearly all filters say
+            condition = Condition(path, "$eq", value)
+            conditions.append(condition)
+            if path == "_id":
+                one = condition.key
+        elif path == "$and":
             for each in map(compile_filter, _branches(path, value)):
                 conditions += each.conditions
                 alternatives += each.alternatives

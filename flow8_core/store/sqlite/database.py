@@ -177,7 +177,8 @@ class Reading:
             self._database.translate(error or failure)
         finally:
             self._current.reader_lock.release()
-        self._database.translate(error)
+        if error is not None:
+            self._database.translate(error)
 
 
 class Writing:
