@@ -1,4 +1,5 @@
-"""The `flow8` command in a process of its own that begins where the fork server stands: all it imports is there.
+"""The `flow8` command in a process of its own that begins where the fork server stands: all it imports is there, and
+the keys of the tests are derived.
 
 A fresh interpreter costs a second of a processor before the command does anything, and most tests are about what it
 does then. How it really starts is what `tests/cli/kit.py` (`Home.run`, `Home.start`) is for.

@@ -43,7 +43,6 @@ CONTEXT.set_forkserver_preload(
         "tests.credentials.derived",
         "tests.credentials.holders",
         "tests.credentials.post",
-        "tests.credentials.rotating",
         "tests.credentials.test_connect_windows",
         "tests.flows.test_park_and_release",
         "tests.store.rivals",

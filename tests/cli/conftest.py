@@ -13,12 +13,11 @@ import typer.main
 
 from credentials import kdf
 from flow8_lab.client import Lab
-from tests import environment
+from tests import environment, keys
 from tests.cli.kit import Home
 from tests.core.test_logging import _logging_restored  # noqa: F401  # a fixture: the command sets up logging
 from tests.flows.deployment import SCOPES, Deployment, deploy
 
-DERIVED = functools.cache(kdf.derive)
 GATHERED = functools.cache(typer.main.get_command)
 
 
@@ -26,21 +25,14 @@ GATHERED = functools.cache(typer.main.get_command)
 def _a_process_is_begun_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """To derive keys and to gather the commands is a fifth of a second for each process, and a command in this one has
     none of its own."""
-    monkeypatch.setattr(kdf, "derive", DERIVED)
+    monkeypatch.setattr(kdf, "derive", keys.derive)
     monkeypatch.setattr(typer.main, "get_command", GATHERED)
 
 
-@pytest.fixture(scope="session")
-def keys() -> dict[str, str]:
-    """Encryption keys for the session."""
-    secret, salt = kdf.generate()
-    return {"ENC_KEY_SECRET": secret, "ENV_KEY_SALT": salt}
-
-
 @pytest.fixture
-def home(tmp_path: Path, keys: dict[str, str]) -> Home:
+def home(tmp_path: Path) -> Home:
     """Embedded mode with keys, and nothing connected."""
-    return Home(tmp_path, environment.clean(**keys))
+    return Home(tmp_path, environment.clean(**keys.ENVIRON))
 
 
 @pytest.fixture

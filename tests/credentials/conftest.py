@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,18 +13,14 @@ from credentials import audit, check_values, components, kdf
 from credentials.keyring import Keyring, KeySettings
 from credentials.vault import Vault
 from flow8_core.store import Store, open_store
-from tests import stores
-
-ENVIRON = {"ENC_KEY_SECRET": "ab12" * 64, "ENV_KEY_SALT": "cd34" * 16}
-
-
-DERIVED = functools.cache(kdf.derive)
+from tests import keys, stores
+from tests.keys import ENVIRON
 
 
 @pytest.fixture(autouse=True)
 def _a_key_is_derived_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same secret and salt give the same key each time, at a fifth of a second; test_kdf.py is about that."""
-    monkeypatch.setattr(kdf, "derive", DERIVED)
+    monkeypatch.setattr(kdf, "derive", keys.derive)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from credentials import kdf
 from credentials.keyring import Keyring, KeySettings
-from tests.credentials.conftest import ENVIRON
+from tests import keys
+from tests.credentials import rotating
 
-RING = Keyring.derive(KeySettings(), ENVIRON)
+kdf.derive = keys.derive  # so that whoever derives them there finds them
+
+RING = Keyring.derive(KeySettings(), keys.ENVIRON)
+ROTATING = rotating.before(), rotating.after()  # which keep what they have derived

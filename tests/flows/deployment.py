@@ -16,14 +16,13 @@ from typing import Any
 import yaml
 from bson import ObjectId
 
-from credentials.kdf import generate
 from credentials.keyring import Keyring, KeySettings
 from credentials.link_import import LinkImport
 from flow8_core.store import Store
 from flow8_lab.client import Lab
 from flow8_runtime.door import Door
 from flow8_runtime.platform import COLLECTIONS, Foundation, Platform
-from tests import forked, processes, stores
+from tests import forked, keys, processes, stores
 from tests.forked import Forked
 
 SCOPES = {"slack": ["chat:write"], "microsoft": ["Calendars.ReadWrite", "User.Read", "openid", "profile", "email"]}
@@ -199,9 +198,8 @@ class Deployment:
 def deploy(
     folder: Path, lab: Lab, *, store: str, broker: str, environ: Mapping[str, str] | None = None, **settings: Any
 ) -> Deployment:
-    """A deployment on this store and broker, with the keys that all of a test process share, for deriving them takes
-    its time; its processes get `environ`, too."""
-    secret, salt = _generated()
+    """A deployment on this store and broker, with the keys that all tests share, for deriving them takes its time; its
+    processes get `environ`, too."""
     if store.startswith("sqlite:///"):
         stores.lay(Path(store.removeprefix("sqlite:///")), _declare)
     config = {
@@ -216,8 +214,8 @@ def deploy(
     }
     (folder / "flow8.yaml").write_text(yaml.safe_dump(config))
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("FLOW8_", "ENC_", "ENV_"))}
-    keys = {"ENC_KEY_SECRET": secret, "ENV_KEY_SALT": salt, "FLOW8_CONFIG": str(folder / "flow8.yaml")}
-    return Deployment(folder, lab, {**inherited, **keys, **(environ or {})})
+    own = {**keys.ENVIRON, "FLOW8_CONFIG": str(folder / "flow8.yaml")}
+    return Deployment(folder, lab, {**inherited, **own, **(environ or {})})
 
 
 @contextmanager
@@ -229,9 +227,6 @@ def standing(folder: Path, lab: Lab, **more: Any) -> Iterator[Deployment]:
         yield made
     finally:
         made.close()
-
-
-_generated = cache(generate)
 
 
 def _keys_in(environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import socket
 import stat
@@ -22,10 +21,9 @@ from flow8_core.errors import AppBlocked
 from flow8_runtime import doctor, doctor_host
 from flow8_runtime.findings import Finding
 from flow8_runtime.platform import Foundation, Platform
-from tests import processes
+from tests import keys, processes
 
 KEYS = dict(zip(("ENC_KEY_SECRET", "ENV_KEY_SALT"), kdf.generate(), strict=True))
-DERIVED = functools.cache(kdf.derive)
 SLACK = {"client_id": "1.2", "client_secret": "canary-hunter2-of-slack"}
 
 
@@ -63,7 +61,7 @@ class Patient:
 @pytest.fixture(autouse=True)
 def _keys_are_derived_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Examining an installation costs a fifth of a second for that alone."""
-    monkeypatch.setattr(kdf, "derive", DERIVED)
+    monkeypatch.setattr(kdf, "derive", keys.derive)
 
 
 @pytest.fixture
