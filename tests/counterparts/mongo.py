@@ -10,26 +10,47 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from bson.objectid import ObjectId
 from pymongo import MongoClient
 
+from tests import processes
 from tests.services import missing
 
 VARIABLE = "FLOW8_TEST_MONGO"
 _HERE = Path(__file__).parent / "mongo"
 _JARS = Path(__file__).parents[2] / ".counterparts" / "mongo"
 _START_WITHIN_S = 60.0
+_SHARED = "mongo_server"  # under this name the process that deals the tests out tells the others of its server
+_RUNNING = pytest.StashKey[Path]()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Where the tests are dealt out to several processes (a hook of pytest-xdist), one server is for all of them."""
+    if os.environ.get(VARIABLE) or not _installed():
+        return  # each finds what is named, or says what is missing
+    running = node.config.stash.get(_RUNNING, None)
+    if running is None:
+        ends = ExitStack()
+        node.config.add_cleanup(ends.close)
+        running = node.config.stash[_RUNNING] = ends.enter_context(_started())
+    node.workerinput[_SHARED] = str(running)
 
 
 @pytest.fixture(scope="session")
-def mongo_server() -> Iterator[str]:
+def mongo_server(request: pytest.FixtureRequest) -> Iterator[str]:
     """`mongodb://host:port` of a server that lives as long as the test session."""
+    shared = getattr(request.config, "workerinput", {}).get(_SHARED)
+    if shared:
+        yield _address(Path(shared))
+        return
     with served() as server:
         yield server
 
@@ -42,31 +63,38 @@ def served() -> Iterator[str]:
         yield named
         return
     _fetch_jars()
-    server = subprocess.Popen(
-        [
-            "java",
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
-            "-Xmx512m",
-            "-cp",
-            f"{_JARS}/*",
-            str(_HERE / "Mongo.java"),
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    with server:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        impatience = threading.Timer(_START_WITHIN_S, server.kill)
-        impatience.start()
-        ready = server.stdout.readline()
-        impatience.cancel()
-        assert ready.startswith("READY "), "mongo-java-server did not start"
-        yield ready.removeprefix("READY ").strip()
-        server.stdin.close()
+    with _started() as said:
+        yield _address(said)
+
+
+def _address(said: Path) -> str:
+    """Where the server is, as soon as it says so."""
+    processes.until(lambda: said.read_text().endswith("\n"), "the start of mongo-java-server", timeout=_START_WITHIN_S)
+    return said.read_text().removeprefix("READY ").strip()
+
+
+@contextmanager
+def _started() -> Iterator[Path]:
+    """A server that runs as long as the block, or this process: it ends with its stdin. The file is what it says."""
+    with TemporaryDirectory() as folder:
+        said = Path(folder) / "said"
+        with said.open("wb") as out:
+            server = subprocess.Popen(
+                [
+                    "java",
+                    "-XX:+UseSerialGC",
+                    "-XX:TieredStopAtLevel=1",
+                    "-Xmx512m",
+                    "-cp",
+                    f"{_JARS}/*",
+                    str(_HERE / "Mongo.java"),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=subprocess.DEVNULL,
+            )
+        with server:
+            yield said
 
 
 @contextmanager
@@ -96,10 +124,14 @@ def real_mongo(mongo_uri: str) -> str:
     return mongo_uri
 
 
+def _installed() -> bool:
+    return shutil.which("java") is not None and any(_JARS.glob("mongo-java-server-*.jar"))
+
+
 def _fetch_jars() -> None:
     if shutil.which("java") is None:
         missing("java is not installed (apt-get install default-jdk-headless maven)")
-    if any(_JARS.glob("mongo-java-server-*.jar")):
+    if _installed():
         return
     if shutil.which("mvn") is None:
         missing("mongo-java-server is not there and mvn is not installed (apt-get install maven)")
