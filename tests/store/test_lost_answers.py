@@ -11,9 +11,26 @@ from urllib.parse import urlsplit
 import pymongo
 import pytest
 
+from flow8_core.clock import SystemClock
 from flow8_core.errors import StoreUnavailable
 from flow8_core.store import Delete, Document, DuplicateKey, Index, Insert, Store, Update, open_store
+from flow8_core.store.mongo import MongoStore
 from tests.counterparts.chaos import ChaosProxy
+
+
+class FirstAnswerLate(SystemClock):
+    """A clock by which the first command of a process takes half a second, as it may where a connection is made."""
+
+    LATE_S = 0.5
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def monotonic(self) -> float:
+        self.asked += 1
+        return super().monotonic() + (
+            self.LATE_S if self.asked > 1 else 0.0
+        )  # what was sent before that is answered late
 
 
 @pytest.fixture
@@ -227,6 +244,11 @@ def test_documents_that_another_program_wrote_can_be_updated(near: Store, mongo_
         "status": "active",
     }
     assert near.batch([Update("links", {"_id": 1}, {"$set": {"status": "revoked"}})]) == [True]
+
+
+def test_an_answer_that_takes_long_does_not_set_the_servers_clock_wrong(mongo_uri: str) -> None:
+    with closing(MongoStore(mongo_uri, clock=FirstAnswerLate())) as store:
+        assert abs((store.now() - datetime.now(UTC)).total_seconds()) < FirstAnswerLate.LATE_S / 4
 
 
 def test_the_servers_clock_is_asked_now_and_then(far: Store, proxy: ChaosProxy) -> None:

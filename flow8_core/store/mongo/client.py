@@ -30,7 +30,7 @@ TOTAL_S = 1.4
 ANSWER_WITHIN_S = 1.0  # a write's first answer; what is left of the total settles it
 CONNECT_WITHIN_S = 1.0
 DECLARE_WITHIN_S = 60.0  # filling an index takes as long as it takes
-CLOCK_VALID_S = 30.0
+CLOCK_VALID_S, CLOCK_READINGS = 30.0, 3
 
 _COMMAND_NOT_FOUND = 59
 _REFUSED_VALUE = frozenset(  # error_codes.yml of MongoDB's source; 10141.. are what older servers say for 2 (BadValue)
@@ -48,6 +48,7 @@ class AnswerLost(Exception):
 class _ClockReading:
     server: datetime
     monotonic: float
+    took_s: float
 
 
 class MongoConnection:
@@ -145,17 +146,22 @@ class MongoConnection:
         self._client, self._collections = None, {}
 
     def _read_clock(self) -> _ClockReading:
+        """The closest of a few readings: one that takes long, like the first on a new connection, says little."""
         with self.reading():
-            admin = self._connected().admin
+            return min((self._ask_clock() for _ in range(CLOCK_READINGS)), key=lambda reading: reading.took_s)
+
+    def _ask_clock(self) -> _ClockReading:
+        admin = self._connected().admin
+        sent = self._clock.monotonic()
+        try:
+            answer = admin.command("hello")
+        except mongo_errors.OperationFailure as error:
+            if error.code != _COMMAND_NOT_FOUND:
+                raise
             sent = self._clock.monotonic()
-            try:
-                answer = admin.command("hello")
-            except mongo_errors.OperationFailure as error:
-                if error.code != _COMMAND_NOT_FOUND:
-                    raise
-                answer = admin.command("isMaster")  # what older servers call it
-            heard = self._clock.monotonic()
-        return _ClockReading(answer["localTime"].replace(tzinfo=UTC), (sent + heard) / 2)
+            answer = admin.command("isMaster")  # what older servers call it
+        took_s = self._clock.monotonic() - sent
+        return _ClockReading(answer["localTime"].replace(tzinfo=UTC), sent + took_s / 2, took_s)
 
 
 class Asking:
