@@ -108,6 +108,7 @@ class Candidates:
         self._looks: dict[str, _Look] = {}
         self._cursors: dict[str, str] = {}
         self._given: set[ObjectId] = set()
+        self._next_due: datetime | None = None
         self._lock = threading.Lock()
 
     def take(
@@ -135,6 +136,11 @@ class Candidates:
     def more(self) -> bool:
         """Whether the last looks have shown more than was taken of them."""
         return any(lane.plays for look in tuple(self._looks.values()) for lane in tuple(look.lanes))
+
+    def next_due(self) -> datetime | None:
+        """When the first of the plays is due which were seen and were not due yet; told once."""
+        moment, self._next_due = self._next_due, None
+        return moment
 
     def watch(self, queues: Sequence[str], *, now: datetime, shares: Turn) -> None:
         """See who waits, where nobody has looked for a while: plays that go on in place look at nothing."""
@@ -242,7 +248,14 @@ class Candidates:
                 found += self._store.find(PLAYS, due, sort=[("due_at", 1)], limit=count - len(found))
                 if len(found) == count:
                     break
+        self._note_next(found, now)
         return [play for play in found if _is_due(play, now) and play["_id"] not in self._given]
+
+    def _note_next(self, found: Sequence[Play], now: datetime) -> None:
+        """Clocks are not the same everywhere: what was handed in just now may be due in a moment."""
+        for play in found:
+            if "due_at" in play and play["due_at"] > now:
+                self._next_due = min(play["due_at"], self._next_due or play["due_at"])
 
     def _turned(self, found: list[Play]) -> list[Play]:
         """Those of the first rank begun at a random place, where they are many; of plenty, our portion alone."""

@@ -9,6 +9,7 @@ before that, so that the same write can mark it `calling`: what is marked at a k
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -82,7 +83,9 @@ class Engine:
         self._shares = Shares(threads)
         self._kept = Kept()
         self._exchange = Exchange(self._land, self._give_back)
-        self._lingerer = Lingerer(listener, wakeup, self._look, linger_s=linger_s) if listener else None
+        self._lingerer = (
+            Lingerer(listener, wakeup, self._look, linger_s=linger_s, soon=self._soon) if listener else None
+        )
         self._hands_over_at = 0.0
         self._hand_over_s = HAND_OVER_S
         self._worn = False
@@ -109,6 +112,11 @@ class Engine:
         self._crew.begin()
         self._crew.watch(self._clock.monotonic() + self._budget_s, self._ending)
         return self._crew.is_dry and not self._ledger.candidates.more  # more than this process may hold, that is
+
+    def _soon(self) -> float:
+        """In how many seconds the next step is due that was seen not to be due yet."""
+        moment = self._ledger.candidates.next_due()
+        return math.inf if moment is None else max(0.0, (moment - self._ledger.now()).total_seconds())
 
     def _hand_over(self, queue: str) -> None:
         """Wake another process where more is due, now and then. Celery gives a message to the first one that is free,

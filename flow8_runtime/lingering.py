@@ -8,6 +8,7 @@ last look, as every drainer does; should it die, the flag falls by itself, and t
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -22,16 +23,21 @@ BETWEEN_S = 0.002  # two looks
 log = logging.getLogger("flow8.engine")
 
 Look = Callable[[], bool]
+Soon = Callable[[], float]
 
 
 class Lingerer:
     """Listens in a thread of its own, which begins when it is first needed: the process's Celery side is free for other
-    messages meanwhile. `look()` drains what is due and says whether nothing is left."""
+    messages meanwhile. `look()` drains what is due and says whether nothing is left, `soon()` in how many seconds the
+    next of what it has seen is due."""
 
-    def __init__(self, listener: Listener, wakeup: Wakeup, look: Look, *, linger_s: float) -> None:
+    def __init__(
+        self, listener: Listener, wakeup: Wakeup, look: Look, *, linger_s: float, soon: Soon = lambda: math.inf
+    ) -> None:
         self._listener = listener
         self._wakeup = wakeup
         self._look = look
+        self._soon = soon
         self._linger_s = linger_s
         self._changed = threading.Condition()
         self._asked: str | None = None
@@ -82,11 +88,13 @@ class Lingerer:
             self._listener.listen(())  # nobody reads the bells of a busy queue
 
     def _answer_bells(self, queue: str) -> None:
-        """Look at each bell, until none comes for a while or there is more than this process can do."""
+        """Look at each bell, and when something comes due that has been seen, until there is neither for a while or
+        there is more than this process can do."""
         quiet, looked_at = True, 0.0
         while quiet and not self._over:
             self._wakeup.hold(queue, HELD_S)
-            if not self._listener.heard(self._linger_s):
+            wait_s = min(self._linger_s, self._soon())
+            if not self._listener.heard(wait_s) and wait_s == self._linger_s:
                 return
             time.sleep(max(0.0, looked_at + BETWEEN_S - time.monotonic()))  # steps that come fast go together
             quiet = self._look()

@@ -9,17 +9,20 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+import redis
 from bson import ObjectId
 
-from flow8_core.clock import ManualClock
+from flow8_core.clock import ManualClock, SystemClock
 from flow8_modules.effect import Effect
 from flow8_runtime import crew
 from flow8_runtime.claims import Claim, Outcome, Prepared
 from flow8_runtime.documents import FLOWS, PLAYS
 from flow8_runtime.engine import Engine
 from flow8_runtime.ledger import Ledger
+from flow8_runtime.listener import Listener
 from flow8_runtime.owners import Owner
 from flow8_runtime.sweep import Sweep
+from flow8_runtime.wakeup import Wakeup
 from tests.processes import until
 from tests.runtime.kit import COMPANY, Silent, Watched, call, outcome, parallel, sequence, submit
 
@@ -50,7 +53,7 @@ def engine_of(ledger: Ledger, owner: Owner, runner: Scripted, **more: object) ->
     return Engine(
         ledger=ledger,
         runner=runner,  # type: ignore[arg-type]
-        wakeup=Silent(),
+        wakeup=more.pop("wakeup", Silent()),  # type: ignore[arg-type]
         owner=owner,
         clock=more.pop("clock", ManualClock()),  # type: ignore[arg-type]
         budget_s=5.0,
@@ -128,6 +131,22 @@ def test_no_more_steps_that_may_happen_once_are_marked_together_for_there_being_
 
     assert len(runner.ran) == 100
     assert len(by) == threads
+
+
+def test_what_was_handed_in_by_a_clock_that_goes_before_ours_is_done_in_a_moment(
+    ledger: Ledger, watched: Watched, owner: Owner, redis_url: str
+) -> None:
+    watched.advance(0.2)
+    submit(ledger, sequence("a"))
+    watched.advance(-0.2)
+    runner = Scripted(outcome)
+
+    with redis.Redis.from_url(redis_url) as flags:
+        listening = {"listener": Listener(flags), "wakeup": Wakeup(flags), "linger_s": 4.0, "clock": SystemClock()}
+        engine = engine_of(ledger, owner, runner, **listening)
+        engine.drain()
+        until(lambda: runner.ran, "the only step", timeout=3)
+        engine.close()
 
 
 def test_a_play_whose_definition_is_gone_stops_nobody_else(ledger: Ledger, watched: Watched, owner: Owner) -> None:

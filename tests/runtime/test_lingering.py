@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -73,6 +74,19 @@ def test_a_bell_is_answered_at_once_and_no_message_is_sent(
     assert flags.llen(MESSAGES) == 0
 
 
+def test_what_is_due_in_a_moment_is_looked_at_then_without_a_bell(flags: redis.Redis, looks: Looks) -> None:
+    soon = iter([0.05])
+    lingerer = Lingerer(Listener(flags), Wakeup(flags), looks, linger_s=30, soon=lambda: next(soon, math.inf))
+
+    lingerer.stay(QUEUE)
+
+    until(lambda: looks.seen, "a look")
+    assert flags.exists(FLAG)  # it lingers on
+    looks.quiet = False
+    Wakeup(flags).ring()
+    lingerer.close()
+
+
 def test_what_is_committed_during_a_look_is_seen_by_the_next_one(
     flags: redis.Redis, lingerer: Lingerer, looks: Looks
 ) -> None:
@@ -101,16 +115,15 @@ def test_when_nothing_comes_the_flag_goes_down_before_a_last_look(
     assert flags.llen(MESSAGES) == 1
 
 
-def test_who_finds_more_than_can_be_done_leaves_and_lets_messages_be_sent(
+def test_who_finds_more_than_can_be_done_leaves_and_sends_a_message(
     flags: redis.Redis, lingerer: Lingerer, looks: Looks
 ) -> None:
     lingering(flags, lingerer)
     looks.quiet = False
 
-    Wakeup(flags).ring()
-    until(lambda: not flags.exists(FLAG), "the flag's fall")
+    assert not Wakeup(flags).ring()  # the bell alone
 
-    assert Wakeup(flags).ring()
+    until(lambda: flags.llen(MESSAGES) == 1, "a message for whoever is free")
 
 
 def test_a_drainer_that_lingers_can_still_call_for_help(flags: redis.Redis, looks: Looks) -> None:
