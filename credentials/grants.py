@@ -135,8 +135,12 @@ def due_from(fields: Mapping[str, Any]) -> datetime | None:
         due = due_at(fields)
     if fields.get("grant_idle_at") is None:
         return due
-    keep = keep_alive_at(fields)
-    return due or keep if due is None or keep is None else min(due, keep)
+    return earlier(due, keep_alive_at(fields))
+
+
+def earlier(one: datetime | None, other: datetime | None) -> datetime | None:
+    """The earlier of two moments, either of which may never come (None)."""
+    return one or other if one is None or other is None else min(one, other)
 
 
 def due_at(fields: Mapping[str, Any]) -> datetime | None:

@@ -12,7 +12,7 @@ from bson import ObjectId
 from credentials import grants
 from credentials.grants import MAIN, Grant, GrantPath
 from credentials.token_reply import Tokens
-from credentials.vault import Place, Vault
+from credentials.vault import Vault
 from flow8_core.secret import Secret
 
 Status = Literal["active", "needs_reconnect", "app_blocked", "revoked"]
@@ -85,12 +85,6 @@ class Link(NamedTuple):
         for part in name.split("."):
             sealed = sealed[part]
         return self.vault.open(grants.place(path, name, link_id=self.id, company_id=self.company_id), sealed)
-
-    def access_token(self) -> Secret:
-        """`open` of the main grant's access token: what each step does, and so without looking for its place."""
-        document = self.document
-        place = Place(grants.COLLECTION, document["_id"], document["company_id"], "access_token")
-        return self.vault.open(place, document["access_token"])
 
     def describe(self) -> dict[str, Any]:
         """The link as answers show it, ready for JSON and without any secret."""

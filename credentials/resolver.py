@@ -20,7 +20,7 @@ from credentials.links import Link, Links
 from credentials.providers.catalogue import Providers
 from credentials.providers.provider import Provider
 from credentials.refresh import Refresher
-from credentials.vault import Vault
+from credentials.vault import Place, Vault
 from flow8_core.clock import Deadline
 from flow8_core.egress import Hosts
 from flow8_core.errors import AccessDenied, Conflict
@@ -148,7 +148,10 @@ class Resolver:
         return Components(self._store, self._vault, company_id).resolve(kind, id=component_id, provider=provider)
 
     def _access(self, link: Link) -> LinkAccess:
-        return LinkAccess(link.access_token(), link, self._providers.get(link.document["integration_type"]))
+        document = link.document
+        place = Place(COLLECTION, document["_id"], document["company_id"], "access_token")
+        token = self._vault.open(place, document["access_token"])  # as `link.open`, which looks for the place
+        return LinkAccess(token, link, self._providers.get(document["integration_type"]))
 
     def _refuse_missing(self, scopes: frozenset[str], link: Link) -> None:
         missing = self._providers.get(link.service).scopes.missing(scopes, link.scopes)
@@ -157,13 +160,12 @@ class Resolver:
 
     def _ready(self, document: Mapping[str, Any]) -> bool:
         """Whether a link can be used as it was read."""
-        if (document.get("status") or "active") != "active" or self._is_due(document):
+        if (document.get("status") or "active") != "active":
             return False
-        return USER_TOKEN not in document or not self._is_due(USER.of(document))
-
-    def _is_due(self, fields: Mapping[str, Any]) -> bool:
-        moment = grants.due_from(fields)
-        return moment is not None and moment <= self._store.now()  # the clock is asked where it matters alone
+        moment = grants.due_from(document)
+        if USER_TOKEN in document:
+            moment = grants.earlier(moment, grants.due_from(USER.of(document)))
+        return moment is None or moment > self._store.now()  # the clock is asked where it matters alone
 
     def _named(self, company_id: ObjectId, user_id: ObjectId, service: str | None, link_id: str) -> Link:
         if not isinstance(link_id, str):

@@ -111,9 +111,10 @@ class _Equalities(NamedTuple):
     def plan_for(self, matcher: Matcher) -> Plan:
         """The same plan with these values."""
         conditions = matcher.conditions
-        parameters = tuple([conditions[place].key for place in self.bound])
-        main = self.plan.main._replace(parameters=parameters)
-        return self.plan._replace(main=main, rest=Matcher(tuple([conditions[place] for place in self.rest])))
+        source, order, _ = self.plan.main
+        main = Statement(source, order, tuple([conditions[place].key for place in self.bound]))
+        rest = Matcher(tuple([conditions[place] for place in self.rest]))
+        return Plan(main, self.plan.multikey, self.plan.ordered, rest)  # `_replace` takes three times as long
 
 
 def _chosen(collection: Collection, matcher: Matcher, sort: Sort) -> Plan:
