@@ -119,19 +119,26 @@ class Components:
         self._recorded("component_default_changed", row, before, after, lambda: self._switch(row))
         return self.get(str(row["_id"]))
 
-    def resolve(self, kind: str, *, id: str | None = None, provider: str | None = None) -> Component:  # noqa: A002
+    def resolve(
+        self,
+        kind: str,
+        *,
+        id: str | None = None,  # noqa: A002
+        provider: str | None = None,
+        row: Document | None = None,
+    ) -> Component:
         """The component that a step gets, in one read: the one that it names (by id or name), else the company's
-        default of the kind, else the only one there is.
+        default of the kind, else the only one there is. `row` is the named one's document, where it was just read.
 
         Raises `AccessDenied` where there is none (and nobody is told whether another company has it), `Conflict` where
         several could be meant, `ValidationFailed` where the named one is of another kind, `EnvelopeRejected` where a
         secret does not open.
         """
-        row = self._named(kind, id, provider) if id is not None else self._only(kind, provider)
+        row = self._named(kind, id, provider, row) if id is not None else self._only(kind, provider)
         return Component(str(row["_id"]), row["name"], row["kind"], self._sealer.open(row))
 
-    def _named(self, kind: str, reference: str, provider: str | None) -> Document:
-        row = self._look_up(reference)
+    def _named(self, kind: str, reference: str, provider: str | None, row: Document | None) -> Document:
+        row = row or self._look_up(reference)
         path = f"component_config_ids.{kind}"
         if row is None:
             message = f"The {kind} component that the step names is not there; `flow8 component list` shows which are."

@@ -7,18 +7,20 @@ not there. On the usual path this is one read and one decryption, so that path s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from bson import ObjectId
 from bson.errors import InvalidId
 
-from credentials import grants, link_errors
+from credentials import components, grants, link_errors
 from credentials.components import Component, Components
 from credentials.grants import COLLECTION, USER, USER_TOKEN
 from credentials.links import Link, Links
 from credentials.providers.catalogue import Providers
 from credentials.providers.provider import Provider
+from credentials.read_ahead import ReadAhead, Wanted
 from credentials.refresh import Refresher
 from credentials.vault import Place, Vault
 from flow8_core.clock import Deadline
@@ -100,6 +102,7 @@ class Resolver:
         self._vault = vault
         self._providers = providers
         self._refresher = refresher
+        self._ahead = ReadAhead(store)
 
     def link(
         self,
@@ -145,7 +148,15 @@ class Resolver:
         self, *, company_id: ObjectId, kind: str, component_id: str | None = None, provider: str | None = None
     ) -> Component:
         """The component for a step, as `Components.resolve`."""
-        return Components(self._store, self._vault, company_id).resolve(kind, id=component_id, provider=provider)
+        row = (
+            self._ahead.find(components.COLLECTION, company_id, component_id) if isinstance(component_id, str) else None
+        )
+        found = Components(self._store, self._vault, company_id)
+        return found.resolve(kind, id=component_id, provider=provider, row=row)
+
+    def ahead(self, wanted: Iterable[Wanted]) -> AbstractContextManager[None]:
+        """`with` it around resolving for several steps, which want these: as `ReadAhead.of`."""
+        return self._ahead.of(wanted)
 
     def _access(self, link: Link) -> LinkAccess:
         document = link.document
@@ -174,8 +185,9 @@ class Resolver:
             wanted = {"_id": ObjectId(link_id), "company_id": company_id}
         except InvalidId:
             raise link_errors.gone(service) from None
-        found = self._store.find(COLLECTION, wanted, limit=1)
-        document = found[0] if found else None
+        document = self._ahead.find(COLLECTION, company_id, link_id)
+        if document is None:
+            document = next(iter(self._store.find(COLLECTION, wanted, limit=1)), None)
         if document is None or (document["user_id"] != user_id and document.get("shared") is not True):
             raise link_errors.gone(service)
         if service is not None and document["integration_type"] != service:

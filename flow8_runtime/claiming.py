@@ -76,23 +76,31 @@ class Claiming:
     def taking(self, k: int, terms: Terms, *, besides: Collection[ObjectId] = ()) -> Taking:
         """What claiming `k` steps takes, to be `committed` by the caller together with what else it writes."""
         taking = Taking(terms)
-        while taking.count < k and not taking.alone and len(taking.looked_at) < k + MOST_PUT_OFF:
-            plays = self._candidates.take(
-                k - taking.count, queues=terms.queues, now=terms.now, besides=besides, shares=terms.shares
-            )
-            if not plays:
-                break
-            taking.looked_at += plays
-            self._throttles.of(key for play in plays for key in self._credentials(play, terms))
-            for play in plays:
-                if taking.count < k and not taking.alone:
-                    self._add(taking, play, k - taking.count)
+        try:
+            while taking.count < k and not taking.alone and len(taking.looked_at) < k + MOST_PUT_OFF:
+                plays = self._candidates.take(
+                    k - taking.count, queues=terms.queues, now=terms.now, besides=besides, shares=terms.shares
+                )
+                if not plays:
+                    break
+                taking.looked_at += plays
+                self._add_all(taking, plays, k)
+        except BaseException:  # nobody is going to commit it
+            self._candidates.give_back(taking.looked_at)
+            raise
         return taking
 
     def watch(self, terms: Terms) -> None:
         """See who waits, before plays are gone on with in place."""
         if terms.shares is not None:
             self._candidates.watch(terms.queues, now=terms.now, shares=terms.shares)
+
+    def following(self, play: Play) -> Iterator[tuple[ObjectId, str]]:
+        """The company and, as far as the definition tells, the credential of the step that is likely to come next."""
+        groups = self._flow(play["definition"]).groups[play["group"] + 1 :]
+        credential = _credential(play, self._flow(play["definition"]), groups[0][0]) if groups else None
+        if credential is not None:
+            yield play["company_id"], credential
 
     def take(self, play: Play, flow: Flow, most: int, terms: Terms, *, lost: bool = False) -> tuple[Play, list[Taken]]:
         """Claim up to `most` ready steps of a play, and put off those whose credential was told to wait.
@@ -117,7 +125,8 @@ class Claiming:
     def _claimed(self, play: Play, flow: Flow, name: str, terms: Terms) -> tuple[Play, Prepared | None]:
         """The play with this step claimed, and marked as about to be called where it could be prepared."""
         play = transitions.claim(play, flow, name, owner=terms.owner, now=terms.now, until=terms.until)
-        prepared = None if terms.prepare is None else terms.prepare(terms.claim(play, (name, None)))
+        preparer = terms.preparer
+        prepared = None if preparer is None else preparer.prepare(terms.claim(play, (name, None)))
         if prepared is None:
             return play, None
         marked = transitions.call(
@@ -130,6 +139,15 @@ class Claiming:
             credential=prepared.credential,
         )
         return marked, prepared
+
+    def _add_all(self, taking: Taking, plays: Sequence[Play], k: int) -> None:
+        """Of these plays, as many as it takes for `k` steps in all; what they need is read for all of them at once."""
+        wanted = [(play["company_id"], key) for play in plays for key in self._credentials(play, taking.terms)]
+        self._throttles.of(key for _, key in wanted)
+        with taking.terms.ahead(wanted):
+            for play in plays:
+                if taking.count < k and not taking.alone:
+                    self._add(taking, play, k - taking.count)
 
     def _add(self, taking: Taking, play: Play, most: int) -> None:
         """A step that has cost a worker its life may do so again, and should then take no neighbours with it: it is

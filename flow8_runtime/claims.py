@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -116,12 +117,19 @@ class Outcome:
     counts: bool = False
 
 
-Prepare = Callable[[Claim], Prepared | None]
+class Preparer(Protocol):
+    """Prepares steps before their claims are written."""
+
+    def prepare(self, claim: Claim) -> Prepared | None:
+        """All that the step's call takes; None where that is not the usual way, or would wait for a vendor."""
+
+    def ahead(self, wanted: Sequence[tuple[ObjectId, str]]) -> AbstractContextManager[None]:
+        """`with` it around preparing several steps, whose companies and credentials these are, as far as is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """For whom claims are made, at which moment, until when, and from which queues. `prepare` is asked about each step
+    """For whom claims are made, at which moment, until when, and from which queues. `preparer` is asked about each step
     before its claim is written: one that it prepares is claimed and marked `calling` by the same write. `shares` says
     who may take how much."""
 
@@ -129,8 +137,12 @@ class Terms:
     now: datetime
     until: datetime
     queues: tuple[str, ...]
-    prepare: Prepare | None = None
+    preparer: Preparer | None = None
     shares: Turn | None = None
+
+    def ahead(self, wanted: Sequence[tuple[ObjectId, str]]) -> AbstractContextManager[None]:
+        """As `Preparer.ahead`."""
+        return nullcontext() if self.preparer is None else self.preparer.ahead(wanted)
 
     def claim(self, play: Play, taken: Taken) -> Claim:
         """The claim on a step that has just been taken on these terms."""

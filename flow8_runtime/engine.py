@@ -232,7 +232,7 @@ class Engine:
             take_next=go_on,
             claim=wanted if go_on else 0,
             queues=self._queues,
-            prepare=self._runner.prepare,
+            preparer=self._runner,
             shares=self._shares,
         )
         for claim in (*landing.next, *landing.claims):  # before the next one claims

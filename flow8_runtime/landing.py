@@ -31,11 +31,12 @@ class Lander:
         for outcome, row in zip(outcomes, rows, strict=True):
             group = groups.setdefault(outcome.claim.play_id, _OnePlay(self._flow, self._claiming, terms, take_next))
             group.add(outcome, result_of(row))
+        changes = [Change(group.newest, group.apply) for group in groups.values()]
         if take_next:
             self._claiming.watch(terms)
-        changes = [Change(group.newest, group.apply) for group in groups.values()]
-        for change in changes:
-            self._plays.prepare(change)
+        with terms.ahead(self._following(changes) if take_next else ()):
+            for change in changes:
+                self._plays.prepare(change)
         wanted = claim - sum(len(group.taken) for group in groups.values())
         taking = self._claiming.taking(wanted, terms, besides=groups.keys())
         landed: list[Play | None] = []
@@ -53,6 +54,9 @@ class Lander:
         for each in landing.claims:
             landing.note(each.play, now=terms.now)
         return landing
+
+    def _following(self, changes: Sequence[Change]) -> list[tuple[ObjectId, str]]:
+        return [each for change in changes for each in self._claiming.following(change.play)]
 
 
 class _OnePlay:

@@ -20,7 +20,7 @@ from flow8_modules.effect import Effect
 from flow8_runtime import documents, notation, submitting, transitions
 from flow8_runtime.candidates import Candidates
 from flow8_runtime.claiming import Claiming
-from flow8_runtime.claims import Claim, Landing, Outcome, Prepare, Terms
+from flow8_runtime.claims import Claim, Landing, Outcome, Preparer, Terms
 from flow8_runtime.definition import DEFAULT_QUEUE, Flow
 from flow8_runtime.describe import describe
 from flow8_runtime.documents import FLOWS, PLAYS, STEP_RUNS, Play
@@ -155,15 +155,15 @@ class Ledger:
         *,
         owner: str,
         queues: Sequence[str] = (DEFAULT_QUEUE,),
-        prepare: Prepare | None = None,
+        preparer: Preparer | None = None,
         shares: Shares | None = None,
     ) -> list[Claim]:
         """Take up to `k` steps that are due in these queues: begun plays first, and nobody more than `shares` allow.
 
-        What `prepare` gives for a step is its claim's `prepared`: the step is `calling` then, and no `calling` is to
+        What `preparer` gives for a step is its claim's `prepared`: the step is `calling` then, and no `calling` is to
         follow.
         """
-        return self._claiming.claim(k, self._terms(owner, queues, prepare, shares))
+        return self._claiming.claim(k, self._terms(owner, queues, preparer, shares))
 
     def calling(self, claim: Claim, *, effect: Effect, until: datetime, credential: str | None) -> Claim | None:
         """Mark a claim as about to be called. None: it is no longer ours, and must not be called."""
@@ -185,19 +185,19 @@ class Ledger:
         take_next: bool = True,
         claim: int = 0,
         queues: Sequence[str] = (DEFAULT_QUEUE,),
-        prepare: Prepare | None = None,
+        preparer: Preparer | None = None,
         shares: Shares | None = None,
     ) -> Landing:
         """Write down what attempts came to, in one batch with what follows from it.
 
         With `take_next` one next step of each landed play is claimed in place. `claim` is how many claims are wanted in
-        all: what the plays themselves do not give is claimed elsewhere. `prepare` and `shares` as in `claim`. Landing
+        all: what the plays themselves do not give is claimed elsewhere. `preparer` and `shares` as in `claim`. Landing
         the same outcome again is harmless.
         """
         for outcome in outcomes:
             if outcome.throttle is not None:
                 self._throttle(outcome, *outcome.throttle)
-        terms = self._terms(owner, queues, prepare, shares)
+        terms = self._terms(owner, queues, preparer, shares)
         return self._lander.land(outcomes, terms, take_next=take_next, claim=claim)
 
     def renew(self, claims: Sequence[Claim], *, until: datetime) -> None:
@@ -315,11 +315,11 @@ class Ledger:
             self.throttles.hit(first_lane(claim.play, self.flow(claim.play["definition"]), claim.step), until)
 
     def _terms(
-        self, owner: str, queues: Sequence[str], prepare: Prepare | None = None, shares: Shares | None = None
+        self, owner: str, queues: Sequence[str], preparer: Preparer | None = None, shares: Shares | None = None
     ) -> Terms:
         now = self.now()
         turn = None if shares is None else shares.turn()
-        return Terms(owner, now, now + self._lease, tuple(queues), prepare, turn)
+        return Terms(owner, now, now + self._lease, tuple(queues), preparer, turn)
 
     def _change_claims(self, claims: Sequence[Claim], transition: Callable[[Play, Flow, Claim], Play]) -> None:
         groups: dict[ObjectId, list[Claim]] = {}

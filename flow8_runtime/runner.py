@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+from bson import ObjectId
+
 from credentials.resolver import NotReady
 from flow8_core import crashpoints
 from flow8_core.errors import Flow8Error, InternalError
@@ -27,6 +32,11 @@ class Runner:
             return None
         except Exception:  # noqa: BLE001  # `run` meets it again, and tells
             return None
+
+    def ahead(self, wanted: Sequence[tuple[ObjectId, str]]) -> AbstractContextManager[None]:
+        """`with` it around preparing several steps: the credentials that they want are read at once, as far as it is
+        known which. Raises `StoreUnavailable`."""
+        return self._parts.resolver().ahead(wanted) if wanted else nullcontext()
 
     def run(self, claim: Claim) -> Outcome | None:
         """One attempt. None where the claim was lost before the call: somebody else has the step now.

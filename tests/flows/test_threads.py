@@ -139,7 +139,7 @@ class Crowd:
     def __init__(self, runner: Runner, size: int) -> None:
         self._runner = runner
         self._together = threading.Barrier(size)
-        self.prepare, self.overdue = runner.prepare, runner.overdue
+        self.prepare, self.ahead, self.overdue = runner.prepare, runner.ahead, runner.overdue
 
     def run(self, claim: Claim) -> Outcome | None:
         self._together.wait(60)

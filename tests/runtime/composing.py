@@ -22,6 +22,7 @@ from flow8_runtime.documents import Play
 from flow8_runtime.landing import Lander
 from flow8_runtime.plays import Change
 from flow8_runtime.states import Stale
+from tests.runtime.kit import Prepares
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Composer:
         return Claiming(lambda _: self.flow, spot, spot, _NoPatience())  # type: ignore[arg-type]
 
     def _terms(self, owner: str, queues: tuple[str, ...], full: frozenset[str]) -> Terms:
-        return Terms(owner, self.now, self.until, queues, self._prepare, Full(full))  # type: ignore[arg-type]
+        return Terms(owner, self.now, self.until, queues, Prepares(self._prepare), Full(full))  # type: ignore[arg-type]
 
     def _prepare(self, claim: Claim) -> Marked | None:
         return Marked(self.until, Effect(self.effects[claim.step])) if claim.step in self.prepares else None

@@ -20,7 +20,7 @@ from flow8_runtime.heads import lane
 from flow8_runtime.ledger import Ledger
 from flow8_runtime.shares import Shares
 from flow8_runtime.throttles import Throttles
-from tests.runtime.kit import LEASE, Watched, outcome
+from tests.runtime.kit import LEASE, Prepares, Watched, outcome
 from tests.runtime.witness import Witness, effect_of
 
 SLOTS = 4
@@ -97,7 +97,7 @@ class Worker:
                 take_next=take_next,
                 claim=min(most, SLOTS - len(self.held) + len(handed)),
                 queues=self._queues,
-                prepare=self._prepare if prepared else None,
+                preparer=Prepares(self._prepare) if prepared else None,
                 shares=self._shares,
             )
         except StoreUnavailable:

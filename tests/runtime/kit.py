@@ -6,6 +6,8 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -31,6 +33,16 @@ START = datetime.fromisoformat("2026-04-04T10:00:00+00:00")
 LEASE = timedelta(seconds=30)
 
 DOWN = {"code": "provider_unavailable", "message": "The service does not answer.", "retryable": True}
+
+
+@dataclass(frozen=True)
+class Prepares:
+    """A preparer that asks this, and reads nothing."""
+
+    prepare: Callable[[Claim], Any]
+
+    def ahead(self, _: object) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 def step(name: str, order: int = 1, **more: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -38,6 +39,9 @@ class Scripted:
 
     def prepare(self, claim: Claim) -> Prepared | None:
         return None
+
+    def ahead(self, _: object) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def run(self, claim: Claim) -> Outcome | None:
         self.ran.append(claim.step)

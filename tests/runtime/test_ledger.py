@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -25,6 +26,7 @@ from flow8_runtime.states import INLINE_LIMIT, INLINE_TOTAL
 from tests.runtime.kit import (
     COMPANY,
     USER,
+    Prepares,
     Watched,
     call,
     flow_of,
@@ -302,6 +304,52 @@ def test_a_throttled_lane_costs_one_seek_however_many_wait_in_it(ledger: Ledger,
     few, many = cost(1), cost(300)
 
     assert many == few
+
+
+def raiser(error: Exception) -> Callable[..., Any]:
+    """Something that raises this."""
+
+    def fails(*_: object) -> Any:
+        raise error
+
+    return fails
+
+
+class Foreseeing(Prepares):
+    """A preparer that notes what is read ahead."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _: None)
+        self.wanted: list[list[tuple[ObjectId, str]]] = []
+
+    def ahead(self, wanted: Any) -> AbstractContextManager[None]:
+        self.wanted.append(list(wanted))
+        return nullcontext()
+
+
+def test_the_credentials_of_all_steps_that_are_taken_together_are_read_ahead(ledger: Ledger) -> None:
+    flow = flow_of(step("a", input_mapping={"link_id": "1"}), step("b", 2, component_config_ids={"request": "2"}))
+    for _ in range(3):
+        submit(ledger, flow)
+    preparer = Foreseeing()
+
+    claims = ledger.claim(3, owner="w1", preparer=preparer)
+    marked = [call(ledger, claim) for claim in claims]
+    ledger.land([outcome(claim) for claim in marked if claim], owner="w1", preparer=preparer)
+
+    assert preparer.wanted == [[(COMPANY, "link:1")] * 3, [(COMPANY, "component:2")] * 3]
+
+
+def test_a_claim_that_fails_before_it_is_written_leaves_its_steps_to_the_next_one(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(ledger, sequence("a", input_mapping={"link_id": "1"}))
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger.throttles, "of", raiser(StoreUnavailable("The store does not answer.")))
+        with pytest.raises(StoreUnavailable):
+            ledger.claim(1, owner="w1")
+
+    assert [claim.step for claim in ledger.claim(1, owner="w1")] == ["a"]
 
 
 def _plenty(ledger: Ledger) -> None:

@@ -63,7 +63,7 @@ def test_a_deadline_that_passes_while_claims_are_written_loses_none_of_them(
     submit(ledger, greeting(300))
     watched.before_batch = lambda: clock.advance(2)
 
-    claims = ledger.claim(2, owner="w1", prepare=runner.prepare)
+    claims = ledger.claim(2, owner="w1", preparer=runner)
 
     assert [claim.state["until"] for claim in claims] == [claim.until for claim in claims]
     assert [outcome.status for claim in claims if (outcome := runner.run(claim))] == ["done", "done"]
@@ -76,7 +76,7 @@ def test_a_step_that_is_out_of_time_once_it_is_prepared_fails_alone(
     submit(ledger, greeting(300))
     clock.tick_s = 0.01
 
-    claims = ledger.claim(2, owner="w1", prepare=runner.prepare)
+    claims = ledger.claim(2, owner="w1", preparer=runner)
     outcomes = [outcome for claim in claims if (outcome := runner.run(claim))]
 
     assert sorted((outcome.status, (outcome.error or {}).get("code")) for outcome in outcomes) == [
