@@ -226,8 +226,7 @@ def open_desk(
     `providers_at`."""
     clock = SharedClock(folder / "ahead") if shared_clock else ManualClock()
     with closing(open_store(store_url or stores.lay(folder / "desk.db", declare), clock=clock)) as store:
-        if store_url:
-            declare(store)
+        declare(store)
         yield Desk(store, vault, server, providers_at(server.url, **acme), egress, clock)
 
 
