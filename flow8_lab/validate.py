@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
+
+_hints = functools.cache(get_type_hints)  # to read them from a class takes a millisecond, and a reset builds many
 
 
 class BadControl(ValueError):
@@ -17,9 +20,9 @@ class BadControl(ValueError):
 def build(model: type[T], values: Mapping[str, Any], *, base: T | None = None) -> T:
     """A `model` (a frozen dataclass) of `values`, on top of `base` where there is one. What parts of it that are
     dataclasses know counts as its own. Raises BadControl."""
-    hints = get_type_hints(model)
+    hints = _hints(model)
     parts = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
-    owners = {name: part for part, hint in parts.items() for name in get_type_hints(hint)}
+    owners = {name: part for part, hint in parts.items() for name in _hints(hint)}
     own = {name: hint for name, hint in hints.items() if name not in parts}
     unknown = sorted(set(values) - {*own, *owners})
     if unknown:
