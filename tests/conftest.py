@@ -45,8 +45,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What was collected and imported stays until the end: it is never looked through again."""
+    """What was collected and imported stays until the end: it is never looked through again. What tests leave behind
+    is looked through now and then: each look goes through all that pytest keeps of those that ran."""
     gc.freeze()
+    gc.set_threshold(10000)
     gc.enable()
 
 
