@@ -10,11 +10,17 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 T = TypeVar("T")
 
-_hints = functools.cache(get_type_hints)  # to read them from a class takes a millisecond, and a reset builds many
-
 
 class BadControl(ValueError):
     """The control call is wrong; the message says how."""
+
+
+_read = functools.cache(get_type_hints)
+
+
+def _hints(model: Any) -> dict[str, Any]:
+    """The annotations of a class, which are read once: that takes a millisecond, and a reset builds many."""
+    return _read(model)
 
 
 def build(model: type[T], values: Mapping[str, Any], *, base: T | None = None) -> T:
