@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from credentials.kdf import generate
 from flow8_runtime.platform import COLLECTIONS
+from tests import forked
 from tests.flows.deployment import Deployment
 
 STEP = {"name": "notify", "module_ref": "slack-message", "input_mapping": {"channel": "#notifications", "message": "x"}}
@@ -30,7 +30,7 @@ def contents(deployment: Deployment) -> dict[str, Any]:
     ],
 )
 def test_a_worker_with_a_wrong_or_missing_key_refuses_to_start_and_writes_nothing(
-    deployment: Deployment, kept: dict[str, str]
+    deployment: Deployment, tmp_path: Path, kept: dict[str, str]
 ) -> None:
     deployment.connect("slack")
     play_id = deployment.submit({"name": "one", "steps": [STEP]})
@@ -38,15 +38,16 @@ def test_a_worker_with_a_wrong_or_missing_key_refuses_to_start_and_writes_nothin
     secret, salt = generate()
     wrong = {"ENC_KEY_SECRET": secret, "ENV_KEY_SALT": salt, **kept}
 
-    ended = subprocess.run(
-        [sys.executable, "-m", "flow8_cli.main", "worker", "--processes", "1"],
-        env={**deployment.environ, **wrong}, cwd=deployment.folder, capture_output=True, text=True, timeout=30,
-    )  # fmt: skip
+    out, err = tmp_path / "out", tmp_path / "err"
+    environ = {**deployment.environ, **wrong}
+    worker = forked.flow8(
+        "worker", "--processes", "1", environ=environ, folder=deployment.folder, stdout=out, stderr=err
+    )
 
-    assert ended.returncode not in (0, None)
-    assert "ENC_KEY_SECRET" in ended.stderr or "ENV_KEY_SALT" in ended.stderr
-    assert "Traceback" not in ended.stderr
-    assert secret not in ended.stdout + ended.stderr
+    assert worker.wait(30) != 0
+    assert "ENC_KEY_SECRET" in err.read_text() or "ENV_KEY_SALT" in err.read_text()
+    assert "Traceback" not in err.read_text()
+    assert secret not in out.read_text() + err.read_text()
     assert contents(deployment) == before
 
     deployment.start_worker()
