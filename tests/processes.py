@@ -14,14 +14,15 @@ _libc = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1
 
 
+def die_with_parent() -> None:
+    """For `preexec_fn`: this process is killed when the thread that started it ends, however that ends."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def spawn(
     argv: Sequence[str | Path], *, output: Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
     """Start a server whose stdout and stderr go to `output`; it is killed when this process ends, however it ends."""
-
-    def die_with_parent() -> None:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
     with output.open("ab") as sink:
         return subprocess.Popen(
             [str(part) for part in argv], stdout=sink, stderr=sink, cwd=cwd, env=env, preexec_fn=die_with_parent

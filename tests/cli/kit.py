@@ -87,9 +87,10 @@ class Home:
         return Running(self, arguments)
 
     def start(self, *arguments: str, **more: Any) -> subprocess.Popen[str]:
-        """Start the command as a process with pipes, in a session of its own."""
+        """Start the command as a process with pipes, in a session of its own; it does not outlive the tests."""
         return subprocess.Popen(
             [*COMMAND, *arguments], cwd=self.folder, env=self.environ, text=True, start_new_session=True,
+            preexec_fn=processes.die_with_parent,
             **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more},
         )  # fmt: skip
 
