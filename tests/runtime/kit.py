@@ -35,14 +35,17 @@ LEASE = timedelta(seconds=30)
 DOWN = {"code": "provider_unavailable", "message": "The service does not answer.", "retryable": True}
 
 
+def nothing_ahead(_: object) -> AbstractContextManager[None]:
+    """The `ahead` of a preparer that reads nothing."""
+    return nullcontext()
+
+
 @dataclass(frozen=True)
 class Prepares:
-    """A preparer that asks this, and reads nothing."""
+    """A preparer that asks this."""
 
     prepare: Callable[[Claim], Any]
-
-    def ahead(self, _: object) -> AbstractContextManager[None]:
-        return nullcontext()
+    ahead = staticmethod(nothing_ahead)
 
 
 def step(name: str, order: int = 1, **more: Any) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,7 +24,7 @@ from flow8_runtime.owners import Owner
 from flow8_runtime.sweep import Sweep
 from flow8_runtime.wakeup import Wakeup
 from tests.processes import until
-from tests.runtime.kit import COMPANY, Silent, Watched, call, outcome, parallel, sequence, submit
+from tests.runtime.kit import COMPANY, Silent, Watched, call, nothing_ahead, outcome, parallel, sequence, submit
 
 Behaviour = Callable[[Claim], Outcome | None]
 
@@ -40,8 +39,7 @@ class Scripted:
     def prepare(self, claim: Claim) -> Prepared | None:
         return None
 
-    def ahead(self, _: object) -> AbstractContextManager[None]:
-        return nullcontext()
+    ahead = staticmethod(nothing_ahead)
 
     def run(self, claim: Claim) -> Outcome | None:
         self.ran.append(claim.step)

@@ -20,7 +20,7 @@ from flow8_runtime.engine import Engine
 from flow8_runtime.ledger import Ledger
 from flow8_runtime.owners import Owner
 from tests.processes import until
-from tests.runtime.kit import USER, Silent, call, flow_of, open_ledger, outcome, sequence, step
+from tests.runtime.kit import USER, Silent, call, flow_of, nothing_ahead, open_ledger, outcome, sequence, step
 
 SLOTS = 16
 MOST = SLOTS - SLOTS // 8  # of one company, and of its only credential
@@ -37,6 +37,8 @@ class Vendor:
     _waiting: dict[int, tuple[Claim, threading.Event]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     open: bool = False
+
+    ahead = staticmethod(nothing_ahead)
 
     def prepare(self, claim: Claim) -> None:
         return None
