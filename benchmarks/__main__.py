@@ -32,7 +32,7 @@ SECTIONS: dict[str, Any] = {
     "growth": growth,
 }
 FULL = Size(rounds=5, steps=400, drained=3000, ledger=1_000_000)
-QUICK = Size(rounds=3, steps=150, drained=300, ledger=100_000)
+QUICK = Size(rounds=3, steps=150, drained=1000, ledger=100_000)
 
 
 def main() -> None:

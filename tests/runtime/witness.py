@@ -165,13 +165,14 @@ class Witness:
         if status == "done":
             row = self.store.get(STEP_RUNS, attempt_id(*attempt))
             return told == "done" and row is not None and row["status"] == "done"
+        parked_out = told in ("parked", "waiting") and "parked for" in state.get("error", {}).get("message", "")
         if status == "failed":
-            return told == "failed" or (told in ("parked", "waiting") and "parked for" in state["error"]["message"])
+            return told == "failed" or parked_out
         if status == "skipped" and told is None:
             others = {each for other, each in statuses(play).items() if other != name}
             return bool(others & BAD)
         if status == "skipped":
-            return told == "failed" and flow.step(name).on_error == "skip"
+            return (told == "failed" or parked_out) and flow.step(name).on_error == "skip"
         if status == "outcome_unknown":
             lost = state.get("lost", 0) > 0 and (play["_id"], name, state["n"]) in self.marked
             once = effect_of(name) is Effect.ONCE and flow.step(name).on_unknown == "fail"
