@@ -48,9 +48,9 @@ def start(**_: Any) -> None:
 
 
 @signals.worker_ready.connect
-def ready(**_: Any) -> None:
+def ready(sender: Any, **_: Any) -> None:
     """In the parent, once its children have started."""
-    pool.look_after(foundation, broker, queues=queues, pulse=_pulse)
+    pool.look_after(foundation, broker, sender, queues=queues, pulse=_pulse)
 
 
 @signals.worker_shutting_down.connect

@@ -24,6 +24,10 @@ log = logging.getLogger("flow8.worker")
 # came in between it never does, and ours say nothing; billiard's own 300 would make an idle worker take 30 s to stop.
 RESULT_LOOKS = 10
 
+# Celery misses the end of one killed process in twenty, and looks for such every five seconds: until then its steps are
+# nobody's, and so is a message that it was given.
+COUNTED_EVERY_S = 0.5
+
 YOUNG_OBJECTS = 20_000  # before Python looks for garbage: a step makes thousands, hardly any of them in cycles
 
 
@@ -55,10 +59,12 @@ def start_or_end(
         os._exit(1)
 
 
-def look_after(foundation: Foundation, broker: Broker, *, queues: Collection[str], pulse: Pulse) -> None:
-    """In the parent process: watch over its children, and ring without looking at the flags, for a killed worker may
-    have left them up with nobody to hear."""
+def look_after(foundation: Foundation, broker: Broker, consumer: Any, *, queues: Collection[str], pulse: Pulse) -> None:
+    """In the parent process: watch over its children, replace those that are gone, and ring without looking at the
+    flags, for a killed worker may have left them up with nobody to hear."""
     gc.enable()
+    if hasattr(consumer.pool, "maintain_pool"):  # prefork's
+        consumer.hub.call_repeatedly(COUNTED_EVERY_S, consumer.pool.maintain_pool)
     Watchdog(pulse, after_s=foundation.settings.worker.hangs_after_s).start()
     with broker.flags() as flags:
         for queue in queues:

@@ -39,6 +39,8 @@ log = logging.getLogger("flow8.worker")
 
 SWEEP_CURSOR = "sweep"
 CURSORS = "cursors"
+PAUSES = 0.8, 1.0  # of what is asked for, at random: processes do not act in step
+TURN = 0.75  # of the pause between sweeps: whoever had the last one is not too early for the next
 
 
 class WorkerProcess:
@@ -196,7 +198,7 @@ class WorkerProcess:
             while not self._over.is_set():
                 for work in works:
                     _attempt(work)
-                self._over.wait(pause_s * random.uniform(0.8, 1.0))  # noqa: S311  # spreads processes, guards nothing
+                self._over.wait(pause_s * random.uniform(*PAUSES))  # noqa: S311  # guards nothing
 
         thread = threading.Thread(target=keep_up, name=f"flow8-{works[-1].__name__.strip('_')}", daemon=True)
         thread.start()
@@ -226,7 +228,7 @@ class WorkerProcess:
         turn = store.update(
             CURSORS,
             {"_id": SWEEP_CURSOR, "next_at": {"$lte": now}},
-            {"$set": {"next_at": now + timedelta(seconds=self.settings.worker.sweep_s)}},
+            {"$set": {"next_at": now + timedelta(seconds=self.settings.worker.sweep_s * TURN)}},
         )
         if turn is None and store.get(CURSORS, SWEEP_CURSOR) is None:
             turn = store.update(CURSORS, {"_id": SWEEP_CURSOR}, {"$setOnInsert": {"next_at": now}}, upsert=True)

@@ -36,7 +36,7 @@ SEED = 20261
 PROCESSES = 2
 PAUSE_S = 0.04  # between two plays that are handed in
 CALL_MS = 30
-WANTED_S, MOST_S = 2.0, 10.0  # from the restart until all is done; more than WANTED_S only on a busy machine
+WANTED_S = 2.0  # from the restart until all is done; longer at times, where others keep the machine busy
 PATIENCE_S = 60.0
 
 T = TypeVar("T")
@@ -207,4 +207,4 @@ def test_two_hundred_kills_under_load_lose_nothing_and_do_nothing_twice(deployme
     took = sorted(tally.took)
     soon = sum(each < WANTED_S for each in took)
     log.info("all done after %.2f s, at most %.2f s; within %.0f s: %d", median(took), took[-1], WANTED_S, soon)
-    assert median(took) < MOST_S
+    assert median(took) < WANTED_S
