@@ -29,7 +29,7 @@ class Sealer:
 
     def _sealed(self, document_id: ObjectId, path: str, value: Any) -> Any:
         if isinstance(value, Secret):
-            return self._vault.seal(Place(self._collection, document_id, self._company_id, f"config.{path}"), value)
+            return self._vault.seal(self._place(document_id, path), value)
         if isinstance(value, Mapping):
             return {name: self._sealed(document_id, f"{path}.{name}", item) for name, item in value.items()}
         return value
@@ -54,12 +54,14 @@ class Sealer:
                     continue
             if not secret and not isinstance(value, dict):  # which is what a store gives where there is more below
                 opened[name] = value
-            elif secret or "encrypted" in value:
-                place = Place(self._collection, document_id, self._company_id, f"config.{path}")
-                opened[name] = self._vault.open(place, value)
+            elif secret or is_envelope(value):
+                opened[name] = self._vault.open(self._place(document_id, path), value)
             else:
                 opened[name] = self._opened(document_id, value, f"{path}.", secrets, below)
         return opened
+
+    def _place(self, document_id: ObjectId, path: str) -> Place:
+        return Place(self._collection, document_id, self._company_id, f"config.{path}")
 
 
 def is_envelope(value: object) -> bool:

@@ -18,9 +18,8 @@ from flow8_core.store import Document, Store
 
 COLLECTIONS = {"component": components.COLLECTION, "link": grants.COLLECTION}
 
-Wanted = tuple[
-    ObjectId, str
-]  # a company, and a credential as throttles and lanes know it: "link:<id>", "component:<id>"
+# a company, and a credential as throttles and lanes know it: "link:<id>", "component:<id>"
+Wanted = tuple[ObjectId, str]
 _Place = tuple[str, ObjectId, str]  # collection, company, id as text
 
 
@@ -42,10 +41,12 @@ class ReadAhead:
             for place in rows:
                 self._rows.pop(place, None)
 
-    def find(self, collection: str, company_id: ObjectId, document_id: str) -> Document | None:
+    def find(self, collection: str, company_id: ObjectId, document_id: object) -> Document | None:
         """The document, where it has been read ahead; None says nothing of whether it exists. Not to be changed:
         several steps get the same."""
-        return self._rows.get((collection, company_id, document_id)) if self._rows else None
+        if not self._rows or not isinstance(document_id, str):
+            return None
+        return self._rows.get((collection, company_id, document_id))
 
     def _read(self, wanted: Iterable[Wanted]) -> dict[_Place, Document]:
         times = Counter(wanted)

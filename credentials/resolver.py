@@ -22,7 +22,7 @@ from credentials.providers.catalogue import Providers
 from credentials.providers.provider import Provider
 from credentials.read_ahead import ReadAhead, Wanted
 from credentials.refresh import Refresher
-from credentials.vault import Place, Vault
+from credentials.vault import Vault
 from flow8_core.clock import Deadline
 from flow8_core.egress import Hosts
 from flow8_core.errors import AccessDenied, Conflict
@@ -120,10 +120,7 @@ class Resolver:
         Raises `AccessDenied` where there is none, `Conflict` naming both where two could be meant, `InsufficientScope`
         naming what lacks, and what `Refresher.fresh` raises; instead of refreshing, `NotReady` where not `patient`.
         """
-        if link_id is not None:
-            link = self._named(company_id, user_id, service, link_id)
-        else:
-            link = self._default(company_id, user_id, service)
+        link = self.choose(company_id=company_id, user_id=user_id, service=service, link_id=link_id)
         if not scopes.issubset(link.document.get("scopes") or ()):
             self._refuse_missing(scopes, link)
         if not self._ready(link.document):
@@ -148,9 +145,7 @@ class Resolver:
         self, *, company_id: ObjectId, kind: str, component_id: str | None = None, provider: str | None = None
     ) -> Component:
         """The component for a step, as `Components.resolve`."""
-        row = (
-            self._ahead.find(components.COLLECTION, company_id, component_id) if isinstance(component_id, str) else None
-        )
+        row = self._ahead.find(components.COLLECTION, company_id, component_id)
         found = Components(self._store, self._vault, company_id)
         return found.resolve(kind, id=component_id, provider=provider, row=row)
 
@@ -159,10 +154,7 @@ class Resolver:
         return self._ahead.of(wanted)
 
     def _access(self, link: Link) -> LinkAccess:
-        document = link.document
-        place = Place(COLLECTION, document["_id"], document["company_id"], "access_token")
-        token = self._vault.open(place, document["access_token"])  # as `link.open`, which looks for the place
-        return LinkAccess(token, link, self._providers.get(document["integration_type"]))
+        return LinkAccess(link.open("access_token"), link, self._providers.get(link.service))
 
     def _refuse_missing(self, scopes: frozenset[str], link: Link) -> None:
         missing = self._providers.get(link.service).scopes.missing(scopes, link.scopes)

@@ -23,13 +23,13 @@ _RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocumen
 
 def first(
     mongo: Mongo,
-    filter: Filter,  # noqa: A002 - the word of the dialect
+    wanted: Filter,
     *,
     sort: Sort = (),
     projection: Mapping[str, Any] | None = None,
 ) -> Document | None:
     """The first match; None where there is none. Raises pymongo's errors."""
-    command: dict[str, Any] = {"find": mongo.name, "filter": filter, "limit": 1, "singleBatch": True}
+    command: dict[str, Any] = {"find": mongo.name, "filter": wanted, "limit": 1, "singleBatch": True}
     if sort:
         command["sort"] = dict(sort)
     if projection:
@@ -42,6 +42,6 @@ def first(
         if error.timeout:
             raise
         # a command is asked once, but a read may be repeated over another connection, and pymongo knows when
-        return mongo.find_one(filter, projection, sort=list(sort) or None)
+        return mongo.find_one(wanted, projection, sort=list(sort) or None)
     batch = answer["cursor"]["firstBatch"]
     return decode(batch[0].raw) if batch else None

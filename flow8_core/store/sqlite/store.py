@@ -81,9 +81,7 @@ class SqliteStore:
             with self._reading(collection) as (_, known):
                 if known is None:
                     return None
-        with self._database.reading(snapshot=False) as connection:  # no index takes part, so any catalogue will do
-            body = rows.body(connection, known, key)
-        return None if body is None else decode(body)
+        return self._only(known, key)
 
     def find(
         self, collection: str, filter: Filter, *, sort: Sort = (), limit: int = 0, fields: Sequence[str] = ()
@@ -93,11 +91,14 @@ class SqliteStore:
             compile_sort(sort)
         check_limit(limit)
         known = self._catalogue.collections.get(collection)
-        if matcher.one is not None and known is not None and not fields:
-            return self._only(known, matcher, matcher.one)
         paths = [split(path) for path in fields]
-        found = self._select(collection, matcher, sort, limit, remembered=not paths and 0 < limit <= FOUND_AT_MOST)
-        return [project(document, paths) for *_, document in found] if paths else [document for *_, document in found]
+        if matcher.one is not None and known is not None:
+            only = self._only(known, matcher.one)
+            found = [only] if only is not None and matcher.matches(only) else []
+        else:
+            remembered = not paths and 0 < limit <= FOUND_AT_MOST
+            found = [row[-1] for row in self._select(collection, matcher, sort, limit, remembered=remembered)]
+        return [project(document, paths) for document in found] if paths else found
 
     def update(
         self, collection: str, filter: Filter, update: Mapping[str, Any], *, sort: Sort = (), upsert: bool = False
@@ -150,15 +151,11 @@ class SqliteStore:
     def close(self) -> None:
         self._database.close()
 
-    def _only(self, known: Collection, matcher: Matcher, key: bytes) -> list[Document]:
-        """The one document that can match, if it does: what nearly every step reads. No index takes part, so that any
-        catalogue will do."""
+    def _only(self, known: Collection, key: bytes) -> Document | None:
+        """The document of this `_id`: what nearly every step reads. No index takes part, so any catalogue will do."""
         with self._database.reading(snapshot=False) as connection:
             body = rows.body(connection, known, key)
-        if body is None:
-            return []
-        document = decode(body)
-        return [document] if matcher.matches(document) else []
+        return None if body is None else decode(body)
 
     def _select(
         self, name: str, matcher: Matcher, sort: Sort, limit: int, *, remembered: bool = False
@@ -166,9 +163,6 @@ class SqliteStore:
         """The documents of one snapshot, which one statement is by itself: then nothing has to be begun and ended."""
         seen = self._catalogue
         known = seen.collections.get(name)
-        if known is not None and matcher.one is not None:  # no index takes part, so any catalogue will do
-            with self._database.reading(snapshot=False) as connection:
-                return rows.select(connection, known, matcher)
         if known is not None and not known.has_arrays:
             with self._database.reading(snapshot=False) as connection:
                 try:
