@@ -1,8 +1,9 @@
 """The caller threads of a process: as many as it takes to keep one of them busy with something else than waiting.
 
-Where vendors answer at once, one thread does what there is; where there is plenty, some, for they share their writes;
-more would only cost the interpreter's lock. Where vendors are slow, every thread stands in a call before long, and
-another one is taken on, by whoever goes into a call last once it is known that calls take their time: up to `most`.
+Where vendors answer at once, one thread does what there is; where calls leave it time, some more, and of steps that
+must not be repeated some in any case, for they share their writes; still more would only cost the interpreter's lock.
+Where vendors are slow, every thread stands in a call before long, and another one is taken on, by whoever goes into a
+call last once it is known that calls take their time: up to `most`.
 Threads outlive the wake-up that they were taken on for, so that one slow call idles none of its neighbours.
 """
 
@@ -17,10 +18,13 @@ from flow8_core.clock import Clock
 
 STUCK_S = 0.003  # everybody has been in a call for so long: take on others
 LOOK_S, SELDOM_S = 0.002, 0.016  # how often that is looked at: more seldom while it does not happen
+UNSETTLED_S = 0.05  # for so long it is watched what waits for a thread; then the heartbeat sees to it
 WEIGHT = 0.1  # of the last call, in how long they take
-# Threads where there is plenty: one write for several is cheaper. At a kill all their steps are in doubt.
-SHARING, SHARING_DOUBT = 12, 4
-CROWDED = 16  # threads that are not in a call, above which one of them takes nothing new
+AMONG = 16  # calls of which the quickest counts
+# Threads where there is plenty: one more for each millisecond of a call, which the others can use; a fixed number for
+# steps that must not be repeated: one write for several is cheaper, but at a kill all of them are in doubt.
+SHARING, SHARING_DOUBT, FOR_EACH_S = 12, 4, 0.001
+CROWDED = 16  # threads that are not in a call, above which one of them takes nothing new; fewer where calls are quick
 IDLE_S = 10.0  # after which a thread that has had nothing to do ends
 
 Shift = Callable[[], None]
@@ -46,7 +50,10 @@ class Crew:
         self._calling = 0  # of those, how many wait for a vendor
         self._last_call = 0.0
         self._usual_s = 0.0  # how long a call takes, of late
+        self._least_s = 0.0  # the quickest of some: what one takes that no other thread is in the way of
+        self._lately: list[float] = []
         self._dry = False
+        self._watched = False
         self._over = False
         self._failure: BaseException | None = None
 
@@ -60,23 +67,29 @@ class Crew:
     def share(self, *, harmless: bool) -> None:
         """There is plenty to do: some threads more can bring their results together to one write; fewer of them where
         repeating a step in doubt is not `harmless`."""
-        most = SHARING if harmless else SHARING_DOUBT
+        most = min(SHARING, 1 + int(self._least_s / FOR_EACH_S)) if harmless else SHARING_DOUBT
         if self._at_work < most and not self._dry:
             with self._changed:
                 self._take_on(int(self._at_work < most))
 
-    def watch(self, until: float, stopping: Callable[[], bool]) -> None:
+    def watch(
+        self, until: float, stopping: Callable[[], bool], *, unsettled: Callable[[], object] = lambda: False
+    ) -> None:
         """Take on more threads as calls take their time, until this moment (monotonic seconds), or until nothing is
-        left to take. Raises what ended a thread."""
+        left to take; for a moment longer while something is `unsettled` that a further thread would see to. Raises
+        what ended a thread."""
         pause_s = LOOK_S
         with self._changed:
-            while self._failure is None and not self._quiet and self._clock.monotonic() < until and not stopping():
+            while self._failure is None and not self._quiet and not stopping():
+                self._watched = self._clock.monotonic() < until
+                if not self._watched and (self._clock.monotonic() >= until + UNSETTLED_S or not unsettled()):
+                    break
                 if self._stuck:
                     self._take_on(max(1, self._at_work))
                     pause_s = LOOK_S
                 self._changed.wait(pause_s)
                 pause_s = min(2 * pause_s, SELDOM_S)
-            failure, self._failure = self._failure, None
+            failure, self._failure, self._watched = self._failure, None, False
         if failure is not None:
             raise failure
 
@@ -91,6 +104,16 @@ class Crew:
         return self._at_work
 
     @property
+    def all_call(self) -> bool:
+        """Whether every thread waits for a vendor, or there is none."""
+        return self._at_work <= self._calling
+
+    @property
+    def at_once(self) -> bool:
+        """Whether calls are over before others could be taken on, and somebody watches who does should one not be."""
+        return self._watched and self._least_s < STUCK_S
+
+    @property
     def is_dry(self) -> bool:
         """Whether whoever looked last found nothing to take."""
         return self._dry
@@ -99,7 +122,7 @@ class Crew:
         """Whether a thread need not take anything new, for enough others are at work. It counts as gone if so, unless
         it comes `back`."""
         with self._changed:
-            if self._at_work - self._calling <= CROWDED:
+            if self._at_work - self._calling <= (CROWDED if self._usual_s > STUCK_S else SHARING_DOUBT):
                 return False
             self._leave()
             return True
@@ -124,7 +147,7 @@ class Crew:
         finally:
             with self._changed:
                 self._calling -= 1
-                self._usual_s += (self._clock.monotonic() - began - self._usual_s) * WEIGHT
+                self._note(self._clock.monotonic() - began)
 
     def end(self) -> None:
         """Take on nobody any more, and wait for those who are at work."""
@@ -136,6 +159,12 @@ class Crew:
         for thread in threads:
             if thread is not threading.current_thread():
                 thread.join()
+
+    def _note(self, took_s: float) -> None:
+        self._usual_s += (took_s - self._usual_s) * WEIGHT
+        self._lately.append(took_s)
+        if len(self._lately) == AMONG:
+            self._least_s, self._lately = min(self._lately), []
 
     @property
     def _quiet(self) -> bool:

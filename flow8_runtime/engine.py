@@ -41,6 +41,7 @@ LANDED = crashpoints.register("engine.landed", "the outcome is in the ledger, an
 MISSED_BEATS = 3
 HAND_OVER_S, HAND_OVER_MOST_S = 0.05, 0.4  # as long as a message takes to reach another process; on a busy machine
 HAND_OVER_EVERY_S = 0.25  # or processes that are all full would wake each other without end
+AHEAD = 16  # steps that are called one after the other and landed by one write; at a kill all of them are repeated
 HANGS_AFTER_S = DEADLINE_MARGIN_S / 2  # past its deadline; then its mark, and so its lease, still holds for a while
 
 log = logging.getLogger("flow8.engine")
@@ -82,13 +83,14 @@ class Engine:
         self._in_flight = InFlight(clock)
         self._shares = Shares(threads)
         self._kept = Kept()
-        self._exchange = Exchange(self._land, self._give_back)
+        self._exchange = Exchange(self._land, self._landed, self._lost, self._give_back, self._room)
         self._lingerer = (
             Lingerer(listener, wakeup, self._look, linger_s=linger_s, soon=self._soon) if listener else None
         )
         self._hands_over_at = 0.0
         self._hand_over_s = HAND_OVER_S
         self._worn = False
+        self._harmless = False  # whether the step that was taken last was
         self._hung = 0
         self._crew = Crew(self._shift, most=threads, clock=clock)
 
@@ -110,7 +112,7 @@ class Engine:
         if self._ending():
             return False
         self._crew.begin()
-        self._crew.watch(self._clock.monotonic() + self._budget_s, self._ending)
+        self._crew.watch(self._clock.monotonic() + self._budget_s, self._ending, unsettled=self._exchange.held)
         return self._crew.is_dry and not self._ledger.candidates.more  # more than this process may hold, that is
 
     def _soon(self) -> float:
@@ -147,7 +149,8 @@ class Engine:
     def worn_out(self) -> bool:
         """Whether this process has nothing left to do but to end: it is to be replaced, and nothing is in flight but
         what hangs."""
-        return self._worn and not self._in_flight.live() and not self._kept.all() and self._crew.at_work <= self._hung
+        in_hand = self._in_flight.live() or self._kept.all() or self._exchange.held()
+        return self._worn and not in_hand and self._crew.at_work <= self._hung
 
     def _ending(self) -> bool:
         return self._worn or self._stopping()
@@ -157,9 +160,15 @@ class Engine:
 
         A call that is not over long after its deadline hangs: its lease is left to end, so that the ledger hears of it.
         """
-        claims = self._in_flight.live() + [outcome.claim for outcome in self._kept.all()]
+        claims = self._in_flight.live() + [outcome.claim for outcome in self._kept.all()] + self._exchange.held()
         if claims:
             self._ledger.renew(claims, until=store.now() + timedelta(seconds=lease_s))
+
+    def settle(self) -> None:
+        """See to what waits for a thread while all of them wait for their vendors; the heartbeat calls it. Raises
+        `StoreUnavailable`."""
+        if self._crew.all_call and self._exchange.held():
+            self._exchange.settle()
 
     def land_kept(self) -> None:
         """Land what could not be landed because the store was away. Raises `StoreUnavailable` where it still is.
@@ -205,22 +214,32 @@ class Engine:
         go_on = not self._ending()  # asked now: the worker may have been told to stop during the call
         if outcome is None and not go_on:
             return None
+        if outcome is not None and go_on and not leaves and self._can_wait(outcome):
+            ahead = self._exchange.leave(outcome)
+            if ahead is not None:
+                return ahead
         hand_in = HandIn(outcome, wants=go_on and not leaves)
         try:
-            landing = self._exchange.swap(hand_in)
-        except StoreUnavailable:
+            self._exchange.swap(hand_in)
+        except StoreUnavailable as error:
             if outcome is not None:
-                self._kept.add(outcome)
+                self._lost(outcome, error)
             raise
-        if outcome is not None:
-            crashpoints.visit(LANDED)
-            self._told(outcome, landing)
-        self._wake_others(hand_in, landing, busy=go_on and outcome is not None)
-        if hand_in.claim is not None and self._ledger.candidates.more:
-            self._crew.share(harmless=_harmless(hand_in.claim))
-        if hand_in.claim is None and not leaves:
+        if hand_in.claim is not None:
+            self._harmless = _harmless(hand_in.claim)
+            if self._ledger.candidates.more:
+                self._crew.share(harmless=self._harmless)
+        elif not leaves:
             self._crew.dry()
         return hand_in.claim
+
+    def _can_wait(self, outcome: Outcome) -> bool:
+        """Whether it may be landed a few calls later: nobody is the worse for it if it is never heard of."""
+        return outcome.status == "done" and self._crew.at_once and _harmless(outcome.claim)
+
+    def _room(self) -> int:
+        """How many steps to take ahead."""
+        return AHEAD if self._harmless and self._crew.at_once and self._ledger.candidates.more else 0
 
     def _land(self, outcomes: Sequence[Outcome], wanted: int) -> Landing:
         go_on = not self._ending()
@@ -262,20 +281,32 @@ class Engine:
             crashpoints.visit(BEFORE_LANDING)
         return outcome
 
+    def _landed(self, outcomes: Sequence[Outcome], landing: Landing) -> None:
+        """Tell those outside whom a write concerns."""
+        for outcome in outcomes:
+            crashpoints.visit(LANDED)
+            self._told(outcome, landing)
+        self._wake_others(outcomes, landing)
+
+    def _lost(self, outcome: Outcome, error: Exception) -> None:
+        """What could not be landed: with the store away it is kept, else only its lease's end is left."""
+        if isinstance(error, StoreUnavailable):
+            self._kept.add(outcome)
+        else:
+            log.error("the outcome of %s cannot be landed", outcome.claim.step_run_id, exc_info=error)
+
     def _told(self, outcome: Outcome, landing: Landing) -> None:
         if outcome.claim.play_id in landing.finished and "origin" in outcome.claim.play:
             self._on_finished(outcome.claim.play_id)
 
-    def _wake_others(self, hand_in: HandIn, landing: Landing, *, busy: bool) -> None:
+    def _wake_others(self, outcomes: Sequence[Outcome], landing: Landing) -> None:
         """Those of another queue, for each play that has gone there; and those of ours, where there is more to do."""
-        due: set[str] = set()
-        if landing.due:
-            plays = {each.play_id for each in (hand_in.outcome and hand_in.outcome.claim, hand_in.claim) if each}
-            due = {landing.due[play_id] for play_id in plays & landing.due.keys()}
+        due = set(landing.due.values())
         for queue in due.difference(self._queues):
             self._wake(self._wakeup.ring, queue)
-        if busy and hand_in.outcome and (due.intersection(self._queues) or self._ledger.candidates.more):
-            self._wake(self._wakeup.ring_at_leisure, self._queue_of(hand_in.outcome.claim))
+        if not self._ending() and (due.intersection(self._queues) or self._ledger.candidates.more):
+            for queue in {self._queue_of(outcome.claim) for outcome in outcomes}:
+                self._wake(self._wakeup.ring_at_leisure, queue)
 
     def _queue_of(self, claim: Claim) -> str:
         return self._ledger.flow(claim.play["definition"]).step(claim.step).queue

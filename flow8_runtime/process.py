@@ -125,6 +125,7 @@ class WorkerProcess:
         if engine.worn_out:
             self._give_way()
         engine.renew(self.platform.store, lease_s=self.settings.worker.lease_s)
+        engine.settle()
         engine.land_kept()
 
     def sweep(self) -> SweepReport:

@@ -109,6 +109,7 @@ def test_a_vendor_in_trouble_leaves_the_question_open(
     deployment: Deployment, service: str, fault: dict[str, Any], code: str
 ) -> None:
     link_id = link_of(deployment, service)
+    ask(deployment, link_id)  # what a server says of itself is known from now on: the fault is the question's
     deployment.lab.fault(service, **fault)
 
     answer = ask(deployment, link_id)

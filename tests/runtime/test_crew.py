@@ -74,25 +74,26 @@ def test_calls_that_are_answered_at_once_take_few_threads() -> None:
         assert len(work.threads) <= 4
 
 
-@pytest.mark.parametrize("harmless", [True, False])
-def test_where_there_is_plenty_some_threads_share_it_and_fewer_where_doubt_would_do_harm(
-    monkeypatch: pytest.MonkeyPatch, harmless: bool
+@pytest.mark.parametrize(
+    ("takes_s", "harmless", "threads"),
+    [(0.0, True, 1), (0.0015, True, 2), (0.0025, True, 3), (0.01, True, 5), (0.0, False, 4), (0.0025, False, 4)],
+)
+def test_where_there_is_plenty_as_many_threads_share_it_as_calls_leave_time_for_or_as_may_be_in_doubt(
+    monkeypatch: pytest.MonkeyPatch, takes_s: float, harmless: bool, threads: int
 ) -> None:
     monkeypatch.setattr(rooms, "SHARING", 5)
-    monkeypatch.setattr(rooms, "SHARING_DOUBT", 3)
-    with at_work(Work(200)) as work:
-        most = 5 if harmless else 3
-
-        def answers() -> None:
+    monkeypatch.setattr(rooms, "STUCK_S", 1.0)  # nobody else takes on any
+    clock = ManualClock()
+    work = Work(rooms.AMONG + 5, slow=lambda call: call >= rooms.AMONG)
+    work.answers = lambda: clock.advance(takes_s)
+    with at_work(work, clock=clock):
+        work.crew.begin()
+        until(lambda: work.waiting == 1, "the only thread's calls")
+        for _ in range(20):
             work.crew.share(harmless=harmless)
-            if work.crew.at_work == most:
-                until(lambda: len(work.threads) == most, "the last thread that is taken on")
 
-        work.answers = answers
-        work.drain()
-
-        until(lambda: len(work.done) == 200, "the last call's end")
-        assert len(work.threads) == most
+        until(lambda: work.waiting == threads, "the threads that share")
+        assert work.crew.at_work == threads
 
 
 def test_nobody_shares_what_has_run_dry() -> None:
@@ -144,13 +145,14 @@ def test_a_thread_takes_nothing_new_only_where_many_are_in_no_call() -> None:
     with at_work(Work(40, slow=lambda _: True), most=40) as work:
         work.drain(within_s=1.0)
         until(lambda: work.waiting == 40, "a thread for each call")
-        assert not work.crew.may_leave()
-
-        for _ in range(rooms.CROWDED + 1):
+        for usual_s, crowded in ((1.0, rooms.CROWDED), (0.0, rooms.SHARING_DOUBT)):
+            work.crew._usual_s = usual_s
+            work.crew._calling -= crowded
+            assert not work.crew.may_leave()
             work.crew._calling -= 1
-        assert work.crew.may_leave()
-        work.crew.back()
-        work.crew._calling += rooms.CROWDED + 1
+            assert work.crew.may_leave()
+            work.crew.back()
+            work.crew._calling += crowded + 1
 
 
 def test_once_calls_are_known_to_be_slow_nobody_needs_to_watch_for_others_to_be_taken_on() -> None:
@@ -180,6 +182,27 @@ def test_a_thread_that_has_had_nothing_to_do_for_a_while_ends(monkeypatch: pytes
         work.left = [10]
         work.drain()
         until(lambda: 10 in work.done, "a new thread's work", timeout=5)
+
+
+def test_it_watches_on_for_a_moment_while_something_waits_for_a_thread_that_is_not_in_a_call() -> None:
+    with at_work(Work(2, slow=lambda call: call == 0)) as work:
+        work.crew.begin()
+        until(lambda: work.waiting == 1, "the call that takes its time")
+
+        work.crew.watch(time.monotonic(), lambda: False, unsettled=lambda: work.left)
+
+        until(lambda: work.done == [1], "what waited")
+
+
+def test_it_does_not_watch_on_for_ever_where_no_further_thread_may_be_taken_on() -> None:
+    with at_work(Work(1, slow=lambda _: True), most=1) as work:
+        work.crew.begin()
+        until(lambda: work.waiting == 1, "the call that takes its time")
+
+        work.crew.watch(time.monotonic(), lambda: False, unsettled=lambda: True)
+
+        assert work.crew.all_call
+        assert not work.crew.at_once
 
 
 def test_what_ends_a_thread_is_told_to_whoever_watches_and_the_next_drain_goes_on() -> None:
@@ -213,7 +236,7 @@ def test_at_its_end_it_waits_for_what_is_under_way_and_begins_nothing() -> None:
 
 
 def test_a_thread_that_fails_as_it_leaves_is_missed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rooms, "CROWDED", 0)
+    monkeypatch.setattr(rooms, "SHARING_DOUBT", 0)
 
     def shift() -> None:
         assert crew.may_leave()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,8 @@ from flow8_core.clock import ManualClock, SystemClock
 from flow8_modules.effect import Effect
 from flow8_runtime import crew
 from flow8_runtime.claims import Claim, Outcome, Prepared
-from flow8_runtime.documents import FLOWS, PLAYS
-from flow8_runtime.engine import Engine
+from flow8_runtime.documents import FLOWS, PLAYS, Play
+from flow8_runtime.engine import AHEAD, Engine
 from flow8_runtime.ledger import Ledger
 from flow8_runtime.listener import Listener
 from flow8_runtime.owners import Owner
@@ -58,7 +58,7 @@ def engine_of(ledger: Ledger, owner: Owner, runner: Scripted, **more: object) ->
         wakeup=more.pop("wakeup", Silent()),  # type: ignore[arg-type]
         owner=owner,
         clock=more.pop("clock", ManualClock()),  # type: ignore[arg-type]
-        budget_s=5.0,
+        budget_s=more.pop("budget_s", 5.0),  # type: ignore[arg-type]
         **more,  # type: ignore[arg-type]
     )
 
@@ -111,28 +111,137 @@ class AsIs:
     credential: None = None
 
 
-@pytest.mark.parametrize(("effect", "threads"), [(Effect.KEYED, 3), (Effect.ONCE, 1)])
-def test_no_more_steps_that_may_happen_once_are_marked_together_for_there_being_plenty(
-    ledger: Ledger, owner: Owner, monkeypatch: pytest.MonkeyPatch, effect: Effect, threads: int
+class Quick(Scripted):
+    """Prepares its steps as of this effect, and tells how many were in doubt at each call."""
+
+    def __init__(self, ledger: Ledger, behaviour: Behaviour = outcome, *, effect: Effect = Effect.KEYED) -> None:
+        super().__init__(behaviour)
+        self.ledger = ledger
+        self.effect = effect
+        self.threads: set[threading.Thread] = set()
+        self.in_doubt: list[int] = []
+
+    def prepare(self, claim: Claim) -> Prepared | None:
+        return AsIs(self.effect, self.ledger.now() + timedelta(minutes=1))
+
+    def run(self, claim: Claim) -> Outcome | None:
+        self.threads.add(threading.current_thread())
+        self.in_doubt.append(len(calling(self.ledger)))
+        return super().run(claim)
+
+
+def calling(ledger: Ledger) -> list[Play]:
+    plays = ledger._store.find(PLAYS, {"until": {"$gt": datetime(2000, 1, 1, tzinfo=UTC)}})
+    return [play for play in plays if any(state["status"] == "calling" for state in play["steps"].values())]
+
+
+def test_where_there_is_plenty_one_thread_calls_several_steps_before_it_lands_them(
+    ledger: Ledger, watched: Watched, owner: Owner
 ) -> None:
-    monkeypatch.setattr(crew, "SHARING", 3)
-    monkeypatch.setattr(crew, "SHARING_DOUBT", 1)
     for _ in range(100):
         submit(ledger, sequence("a"))
-    by: set[threading.Thread] = set()
-
-    def behaviour(claim: Claim) -> Outcome | None:
-        by.add(threading.current_thread())
-        if 10 < len(runner.ran) < 50:
-            until(lambda: len(by) == threads, "all threads that are to share")
-        return outcome(claim)
-
-    runner = Scripted(behaviour)
-    runner.prepare = lambda _: AsIs(effect, ledger.now() + timedelta(minutes=1))  # type: ignore[method-assign]
+    watched.calls.clear()
+    runner = Quick(ledger)
     drained(engine_of(ledger, owner, runner))
 
     assert len(runner.ran) == 100
-    assert len(by) == threads
+    assert len(runner.threads) == 1
+    assert max(runner.in_doubt) == 1 + AHEAD
+    assert watched.calls["batch"] <= 3 + 100 // AHEAD
+    assert calling(ledger) == []
+
+
+def test_no_more_steps_that_may_happen_once_are_marked_together_for_there_being_plenty(
+    ledger: Ledger, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew, "SHARING_DOUBT", 2)
+    for _ in range(100):
+        submit(ledger, sequence("a"))
+    runner = Quick(ledger, effect=Effect.ONCE)
+    drained(engine_of(ledger, owner, runner))
+
+    assert len(runner.ran) == 100
+    assert max(runner.in_doubt) <= 2
+
+
+def test_a_call_that_takes_its_time_holds_up_nothing_that_was_called_before_it_or_taken_ahead(
+    ledger: Ledger, owner: Owner
+) -> None:
+    plays = [submit(ledger, sequence("a")) for _ in range(60)]
+    goes_on = threading.Event()
+
+    def behaviour(claim: Claim) -> Outcome | None:
+        if len(runner.ran) == 20:
+            assert goes_on.wait(20)
+        return outcome(claim)
+
+    runner = Quick(ledger, behaviour)
+    engine = engine_of(ledger, owner, runner, clock=SystemClock())
+    engine.drain()
+
+    def done() -> int:
+        return sum(ledger.get(play, company_id=COMPANY)["status"] == "DONE" for play in plays)
+
+    until(lambda: done() == 59, "all but the one that takes its time")
+    goes_on.set()
+    engine.close()
+    assert done() == 60
+
+
+def test_where_the_only_thread_is_in_a_call_the_heartbeat_sees_to_what_waits_for_it(
+    ledger: Ledger, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew, "STUCK_S", 60.0)  # nobody else is taken on
+    plays = [submit(ledger, sequence("a")) for _ in range(40)]
+    goes_on = threading.Event()
+
+    def behaviour(claim: Claim) -> Outcome | None:
+        if len(runner.ran) == 10:
+            assert goes_on.wait(20)
+        return outcome(claim)
+
+    runner = Quick(ledger, behaviour)
+    engine = engine_of(ledger, owner, runner, clock=SystemClock(), budget_s=0.2)
+    engine.drain()
+    assert len(calling(ledger)) > 2
+    renewed = ledger.now() + timedelta(minutes=5)
+    engine.renew(ledger._store, lease_s=300)
+    assert all(play["until"] >= renewed for play in calling(ledger))
+
+    engine.settle()
+
+    assert len(calling(ledger)) == 1
+    assert sum(ledger.get(play, company_id=COMPANY)["status"] == "DONE" for play in plays) == 9
+    goes_on.set()
+    engine.close()
+
+
+def test_nothing_of_a_credential_is_called_once_its_vendor_has_asked_for_patience(ledger: Ledger, owner: Owner) -> None:
+    component = str(ObjectId())
+    for _ in range(40):
+        submit(ledger, sequence("a", component_config_ids={"request": component}))
+
+    def behaviour(claim: Claim) -> Outcome | None:
+        if len(runner.ran) < 20:
+            return outcome(claim)
+        until = ledger.now() + timedelta(hours=1)
+        return outcome(claim, "parked", due_at=until, throttle=(f"component:{component}", until))
+
+    runner = Quick(ledger, behaviour)
+    drained(engine_of(ledger, owner, runner))
+
+    assert len(runner.ran) == 20
+    assert calling(ledger) == []
+
+
+def test_a_worker_that_is_told_to_stop_gives_back_what_it_took_ahead(ledger: Ledger, owner: Owner) -> None:
+    plays = [submit(ledger, sequence("a")) for _ in range(40)]
+    runner = Quick(ledger)
+    drained(engine_of(ledger, owner, runner, stopping=lambda: len(runner.ran) >= 10))
+
+    statuses = [ledger.get(play, company_id=COMPANY)["steps"]["a"]["status"] for play in plays]
+    assert statuses.count("done") == len(runner.ran) == 10
+    assert statuses.count("queued") == 30
 
 
 def test_what_was_handed_in_by_a_clock_that_goes_before_ours_is_done_in_a_moment(

@@ -32,6 +32,8 @@ class Books:
         self.claims = list(claims)
         self.following = list(following)
         self.writes: list[list[Outcome]] = []
+        self.told: list[tuple[list[Outcome], Landing]] = []
+        self.lost: list[tuple[Outcome, Exception]] = []
         self.returned: list[Claim] = []
         self.refuses: list[Outcome] = []
         self.away = False
@@ -50,11 +52,23 @@ class Books:
         self.wanted += wanted
         return Landing(next=self.following, claims=self.claims)
 
+    def landed(self, outcomes: Sequence[Outcome], landing: Landing) -> None:
+        self.told.append((list(outcomes), landing))
+
+    def exchange(self, *, room: int = 0) -> Exchange:
+        return Exchange(
+            self.land,
+            self.landed,
+            lambda outcome, error: self.lost.append((outcome, error)),
+            self.returned.extend,
+            lambda: room,
+        )
+
 
 def handed_in(books: Books, hand_ins: Sequence[HandIn]) -> dict[int, Exception]:
     """Hand these in while the first write lasts, so that the second one is for all of them; what was raised for
     which."""
-    exchange = Exchange(books.land, books.returned.extend)
+    exchange = books.exchange()
     raised: dict[int, Exception] = {}
 
     def swap(index: int, hand_in: HandIn) -> None:
@@ -95,7 +109,8 @@ def test_an_outcome_that_cannot_be_landed_costs_the_others_nothing() -> None:
     raised = handed_in(books, hand_ins)
 
     assert list(raised) == [2]
-    assert [hand_in.landing is not None for hand_in in hand_ins] == [True, True, False, True]
+    told = [outcome for outcomes, _ in books.told for outcome in outcomes]
+    assert [hand_in.outcome in told for hand_in in hand_ins] == [True, True, False, True]
 
 
 def test_a_store_that_is_away_is_told_to_each_and_asked_once() -> None:
@@ -119,17 +134,15 @@ def test_a_plays_next_step_goes_to_whoever_had_the_one_before() -> None:
     assert [hand_in.claim.play_id for hand_in in hand_ins if hand_in.claim] == plays
 
 
-def test_what_nobody_has_use_for_is_given_back() -> None:
+def test_what_nobody_wants_is_given_back_where_nobody_goes_on() -> None:
     claims = [a_claim() for _ in range(3)]
     books = Books(claims=claims)
-    hand_ins = [HandIn(an_outcome(), wants=True), HandIn(an_outcome(), wants=False)]
+    hand_ins = [HandIn(an_outcome(), wants=False) for _ in range(2)]
 
     handed_in(books, hand_ins)
 
-    assert hand_ins[1].claim is None
-    assert hand_ins[0].claim in claims
-    assert len(books.returned) == 2
-    assert {id(claim) for claim in (*books.returned, hand_ins[0].claim)} == {id(claim) for claim in claims}
+    assert [hand_in.claim for hand_in in hand_ins] == [None, None]
+    assert books.returned == claims
 
 
 @pytest.mark.parametrize("wants", [True, False])
@@ -141,3 +154,123 @@ def test_whoever_leaves_still_gets_the_next_step_of_its_own_play(wants: bool) ->
     handed_in(Books(following=[following]), [hand_in])
 
     assert hand_in.claim is following
+
+
+class Ahead:
+    """An exchange with steps that were taken ahead, and the one that the only thread has got."""
+
+    def __init__(self, *, count: int = 3) -> None:
+        self.claims = [a_claim() for _ in range(1 + count)]
+        self.books = Books(claims=self.claims)
+        self.books.writes.append([])  # no write waits
+        self.exchange = self.books.exchange(room=count)
+        hand_in = HandIn(None, wants=True)
+        self.exchange.swap(hand_in)
+        assert hand_in.claim is self.claims[0]
+        self.books.claims = []
+
+    @property
+    def written(self) -> list[list[Outcome]]:
+        return self.books.writes[2:]
+
+    def leave(self) -> Outcome:
+        outcome = an_outcome()
+        assert self.exchange.leave(outcome) in self.claims
+        return outcome
+
+
+def test_as_many_are_claimed_as_are_wanted_and_as_there_is_room_for() -> None:
+    ahead = Ahead(count=3)
+    assert ahead.books.wanted == 4
+
+    ahead.leave()
+    ahead.exchange.swap(HandIn(an_outcome(), wants=True))  # gets one of two: two of three are to be claimed
+
+    assert ahead.books.wanted == 4 + 2
+
+
+def test_what_was_left_is_landed_by_the_next_write_and_told_of() -> None:
+    ahead = Ahead(count=3)
+    left = [ahead.leave() for _ in range(3)]
+    assert ahead.exchange.leave(an_outcome()) is None
+    assert ahead.written == []
+
+    last = HandIn(an_outcome(), wants=True)
+    ahead.exchange.swap(last)
+
+    assert ahead.written == [[*left, last.outcome]]
+    assert ahead.books.told[-1][0] == [*left, last.outcome]
+    assert ahead.exchange.held() == []
+
+
+def test_what_is_left_and_what_is_taken_ahead_counts_as_held() -> None:
+    ahead = Ahead(count=3)
+    left = ahead.leave()
+
+    assert ahead.exchange.held() == [left.claim, *ahead.claims[2:]]
+
+
+def test_the_next_step_of_a_play_that_was_left_goes_to_whoever_comes_next() -> None:
+    ahead = Ahead(count=1)
+    left = ahead.leave()
+    own, follows = a_claim(), a_claim(left.claim.play_id)
+    ahead.books.following, ahead.books.claims = [follows], [own]
+
+    hand_in = HandIn(an_outcome(), wants=True)
+    ahead.exchange.swap(hand_in)
+
+    assert {id(hand_in.claim), id(ahead.exchange.leave(an_outcome()))} == {id(own), id(follows)}
+
+
+def test_a_store_that_is_away_loses_nothing_of_what_was_left_and_keeps_what_was_taken_ahead() -> None:
+    ahead = Ahead(count=2)
+    left = ahead.leave()
+    ahead.books.away = True
+
+    with pytest.raises(StoreUnavailable):
+        ahead.exchange.swap(HandIn(an_outcome(), wants=True))
+
+    assert [outcome for outcome, _ in ahead.books.lost] == [left]
+    assert ahead.exchange.held() == [ahead.claims[2]]
+
+
+def test_what_was_left_and_cannot_be_landed_is_told_and_costs_the_others_nothing() -> None:
+    ahead = Ahead(count=2)
+    refused, left = ahead.leave(), ahead.leave()
+    ahead.books.refuses = [refused]
+
+    last = HandIn(an_outcome(), wants=True)
+    ahead.exchange.swap(last)
+
+    assert [outcome for outcome, _ in ahead.books.lost] == [refused]
+    assert [outcomes for outcomes, _ in ahead.books.told[-2:]] == [[left], [last.outcome]]
+
+
+def test_whoever_ends_gives_back_what_was_taken_ahead() -> None:
+    ahead = Ahead(count=2)
+
+    ahead.exchange.swap(HandIn(an_outcome(), wants=False))
+
+    assert ahead.books.returned == ahead.claims[1:]
+    assert ahead.exchange.held() == []
+
+
+def test_what_was_taken_ahead_is_looked_at_anew_once_a_vendor_has_asked_for_patience() -> None:
+    ahead = Ahead(count=2)
+    told = Outcome(a_claim(), "parked", throttle=("link:a", UNTIL))
+
+    ahead.exchange.swap(HandIn(told, wants=True))
+
+    assert ahead.books.returned == ahead.claims[1:]
+    assert ahead.books.wanted == 3 + 3  # anew
+
+
+def test_settling_lands_what_was_left_and_gives_back_what_was_taken_ahead() -> None:
+    ahead = Ahead(count=2)
+    left = ahead.leave()
+
+    ahead.exchange.settle()
+
+    assert ahead.written == [[left]]
+    assert ahead.books.told[-1][0] == [left]
+    assert ahead.books.returned == [ahead.claims[2]]
