@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from bson.objectid import ObjectId
-from bson.raw_bson import RawBSONDocument
 from pymongo import InsertOne, ReplaceOne, UpdateOne
 from pymongo import errors as mongo_errors
 
@@ -22,7 +21,7 @@ from flow8_core.store.dialect.matching import compile_filter
 from flow8_core.store.dialect.updating import compile_update
 from flow8_core.store.mongo.client import ANSWER_WITHIN_S, TOTAL_S, AnswerLost, Mongo, MongoConnection
 from flow8_core.store.mongo.settling import TIMES
-from flow8_core.store.mongo.stamps import STAMPS, Seen, guarded, id_of, stamped_document, stamped_update
+from flow8_core.store.mongo.stamps import STAMPS, Encoded, Seen, guarded, id_of, stamped_document, stamped_update
 
 LARGEST_BULK = 1000
 EXTRA_S = 0.001  # of patience for each operation
@@ -30,7 +29,7 @@ EXTRA_S = 0.001  # of patience for each operation
 Request = InsertOne[Any] | UpdateOne | ReplaceOne[Document]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Stamped:
     """An operation of a bulk: its place in the batch, the document it is about, and what is sent. `stamps` are those of
     a replacement, its own the last."""
@@ -64,7 +63,7 @@ def _prepared(position: int, op: Op, seen: Seen) -> _Stamped | None:
     """The operation as part of a bulk; None where it has to go alone."""
     stamp = ObjectId()
     if isinstance(op, Insert):
-        return _Stamped(position, op.document.get("_id"), stamp, InsertOne[Any](stamped_document(op.document, stamp)))
+        return _Stamped(position, op.document.get("_id"), stamp, InsertOne(stamped_document(op.document, stamp)))
     matcher = compile_filter(op.filter)
     if isinstance(op, Delete):
         return None
@@ -75,8 +74,8 @@ def _prepared(position: int, op: Op, seen: Seen) -> _Stamped | None:
     if known_id is None:
         return None
     condition = guarded(op.filter, stamp)
-    if isinstance(stamped, RawBSONDocument):
-        return _Stamped(position, known_id, stamp, ReplaceOne[Document](condition, stamped), (*before, stamp))
+    if isinstance(stamped, Encoded):
+        return _Stamped(position, known_id, stamp, ReplaceOne(condition, stamped), (*before, stamp))
     return _Stamped(position, known_id, stamp, UpdateOne(condition, stamped))
 
 

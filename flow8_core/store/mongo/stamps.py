@@ -25,10 +25,17 @@ KEPT = 8  # how many later writes a lost one may hide behind and still be found
 MOST_SEEN = 4096  # documents
 
 
-def stamped_document(document: Mapping[str, Any], stamp: ObjectId) -> RawBSONDocument:
+class Encoded(RawBSONDocument):
+    """A document that was encoded by us, and is sent as it is."""
+
+    def __bool__(self) -> bool:  # pymongo asks, and would have all of it decoded to see whether it has any field
+        return True
+
+
+def stamped_document(document: Mapping[str, Any], stamp: ObjectId) -> Encoded:
     """A document to insert. Raises `ValidationFailed`."""
     check_storable(document)
-    return RawBSONDocument(encode({**document, STAMPS: [stamp]}))
+    return Encoded(encode({**document, STAMPS: [stamp]}))
 
 
 class Seen:
@@ -62,7 +69,7 @@ def stamped_update(change: Change, stamp: ObjectId, *, before: Sequence[ObjectId
     """An update or replacement to send; a replacement passes on the stamps `before` it. Raises `ValidationFailed`."""
     if change.replacement is not None:
         check_fields(change.replacement)
-        return RawBSONDocument(encode({**change.replacement, STAMPS: [*before, stamp]}))
+        return Encoded(encode({**change.replacement, STAMPS: [*before, stamp]}))
     operators: dict[str, dict[str, Any]] = {}
     for operator, parts, operand in change.steps:
         if parts[0] == STAMPS:
