@@ -27,6 +27,7 @@ import java.util.NavigableMap;
 import java.util.Set;
 import java.util.UUID;
 import java.util.concurrent.ConcurrentSkipListMap;
+import java.util.stream.Collectors;
 
 /**
  * A MongoDB-protocol server on loopback for tests. Run: java -cp 'DIR/*' Mongo.java; prints "READY mongodb://127.0.0.1:PORT"
@@ -187,16 +188,18 @@ class OrderedIndex extends Index<Integer> {
     }
 
     private final NavigableMap<Entry, Integer> entries = new ConcurrentSkipListMap<>(this::compare);
+    private final List<String> names;
     private volatile boolean hasArrays;
 
     OrderedIndex(String name, List<IndexKey> keys, boolean sparse) {
         super(name, keys, sparse);
+        names = keys.stream().map(IndexKey::getKey).collect(Collectors.toList());
     }
 
     /** What of this index a query needs; null where it is of no use. */
     Range range(Document query, Document sort) {
         List<Object> from = new ArrayList<>();
-        for (String key : keys()) {
+        for (String key : names) {
             Object value = Condition.value(query.get(key));
             if (value == null) {
                 break;
@@ -207,8 +210,8 @@ class OrderedIndex extends Index<Integer> {
         Entry low = new Entry(from, null, -1);
         Entry high = new Entry(from, null, 1);
         boolean bounded = false;
-        if (same < keys().size() && getKeys().get(same).isAscending()) {
-            Object condition = query.get(keys().get(same));
+        if (same < names.size() && getKeys().get(same).isAscending()) {
+            Object condition = query.get(names.get(same));
             Entry above = bound(from, condition, "$gt", 1, "$gte", -1);
             Entry below = hasArrays ? null : bound(from, condition, "$lt", -1, "$lte", 1);
             bounded = above != null || below != null;
@@ -248,7 +251,7 @@ class OrderedIndex extends Index<Integer> {
         int direction = 0;
         Iterator<IndexKey> rest = getKeys().subList(same, getKeys().size()).iterator();
         for (Map.Entry<String, Object> each : sort.entrySet()) {
-            if (keys().subList(0, same).contains(each.getKey())) {
+            if (names.subList(0, same).contains(each.getKey())) {
                 continue;
             }
             IndexKey next = rest.hasNext() ? rest.next() : null;
@@ -267,7 +270,7 @@ class OrderedIndex extends Index<Integer> {
     private int compare(Entry one, Entry other) {
         int common = Math.min(one.values.size(), other.values.size());
         for (int at = 0; at < common; at++) {
-            int order = ValueComparator.ascWithoutListHandling().compare(one.values.get(at), other.values.get(at));
+            int order = compareValues(one.values.get(at), other.values.get(at));
             if (order != 0) {
                 return getKeys().get(at).isAscending() ? order : -order;
             }
@@ -279,8 +282,27 @@ class OrderedIndex extends Index<Integer> {
         return order == 0 && one.beside == 0 ? ValueComparator.asc().compare(one.id, other.id) : order;
     }
 
+    /** The usual types need not go through the order of all types that there are. */
+    private static int compareValues(Object one, Object other) {
+        if (one == other) {
+            return 0;
+        }
+        if (one instanceof String && other instanceof String) {
+            return ((String) one).compareTo((String) other);
+        }
+        if (one instanceof Instant && other instanceof Instant) {
+            return ((Instant) one).compareTo((Instant) other);
+        }
+        return ValueComparator.ascWithoutListHandling().compare(one, other);
+    }
+
     /** Several where a key's value is an array; none in a sparse index of what has no value of its first key. */
     private List<Entry> entriesOf(Document document) {
+        List<Object> plain = plainValues(document);
+        if (plain != null) {
+            boolean left = isSparse() && plain.get(0) == null;
+            return left ? List.of() : List.of(new Entry(plain, document.get("_id"), 0));
+        }
         List<Entry> found = new ArrayList<>();
         Set<KeyValue> values = getKeyValues(document);
         hasArrays |= values.size() != 1;
@@ -290,6 +312,19 @@ class OrderedIndex extends Index<Integer> {
             }
         }
         return found;
+    }
+
+    /** The values of the keys where all are fields of the document itself, and none is an array; else null. */
+    private List<Object> plainValues(Document document) {
+        List<Object> values = new ArrayList<>(names.size());
+        for (String key : names) {
+            Object value = document.get(key);
+            if (key.indexOf('.') >= 0 || value instanceof Collection || value instanceof Document) {
+                return null;
+            }
+            values.add(value);
+        }
+        return values;
     }
 
     @Override
