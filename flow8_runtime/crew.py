@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from flow8_core.clock import Clock
 
 STUCK_S = 0.003  # everybody has been in a call for so long: take on others
+SLOW_S = 0.01  # what calls take in the mean: some of them are slow
 LOOK_S, SELDOM_S = 0.002, 0.016  # how often that is looked at: more seldom while it does not happen
 UNSETTLED_S = 0.05  # for so long it is watched what waits for a thread; then the heartbeat sees to it
 WEIGHT = 0.1  # of the last call, in how long they take
@@ -24,7 +25,7 @@ AMONG = 16  # calls of which the quickest counts
 # Threads where there is plenty: one more for each millisecond of a call, which the others can use; a fixed number for
 # steps that must not be repeated: one write for several is cheaper, but at a kill all of them are in doubt.
 SHARING, SHARING_DOUBT, FOR_EACH_S = 12, 4, 0.001
-CROWDED = 16  # threads that are not in a call, above which one of them takes nothing new; fewer where calls are quick
+CROWDED = 16  # threads that are not in a call, above which one of them takes nothing new, where calls are slow
 IDLE_S = 10.0  # after which a thread that has had nothing to do ends
 
 Shift = Callable[[], None]
@@ -48,10 +49,12 @@ class Crew:
         self._wanted = 0  # of the idle ones, how many are to begin a shift
         self._at_work = 0  # in a shift, or about to begin one
         self._calling = 0  # of those, how many wait for a vendor
+        self._calls: dict[int, float] = {}  # since when, of each of these threads
         self._last_call = 0.0
         self._usual_s = 0.0  # how long a call takes, of late
         self._least_s = 0.0  # the quickest of some: what one takes that no other thread is in the way of
         self._lately: list[float] = []
+        self._enough = SHARING_DOUBT
         self._dry = False
         self._watched = False
         self._over = False
@@ -68,6 +71,7 @@ class Crew:
         """There is plenty to do: some threads more can bring their results together to one write; fewer of them where
         repeating a step in doubt is not `harmless`."""
         most = min(SHARING, 1 + int(self._least_s / FOR_EACH_S)) if harmless else SHARING_DOUBT
+        self._enough = most
         if self._at_work < most and not self._dry:
             with self._changed:
                 self._take_on(int(self._at_work < most))
@@ -122,7 +126,7 @@ class Crew:
         """Whether a thread need not take anything new, for enough others are at work. It counts as gone if so, unless
         it comes `back`."""
         with self._changed:
-            if self._at_work - self._calling <= (CROWDED if self._usual_s > STUCK_S else SHARING_DOUBT):
+            if not self._crowded:
                 return False
             self._leave()
             return True
@@ -139,14 +143,15 @@ class Crew:
         began = self._clock.monotonic()
         with self._changed:
             self._calling += 1
-            self._last_call = began
-            if self._usual_s > STUCK_S and self._at_work <= self._calling and not self._dry:
+            self._last_call = self._calls[threading.get_ident()] = began
+            if self._slow and self._at_work <= self._calling and not self._dry:
                 self._take_on(1)  # in good time: nobody has to see first that everybody waits
         try:
             yield
         finally:
             with self._changed:
                 self._calling -= 1
+                del self._calls[threading.get_ident()]
                 self._note(self._clock.monotonic() - began)
 
     def end(self) -> None:
@@ -165,6 +170,20 @@ class Crew:
         self._lately.append(took_s)
         if len(self._lately) == AMONG:
             self._least_s, self._lately = min(self._lately), []
+
+    @property
+    def _slow(self) -> bool:
+        """Whether calls are known to take their time, rather than to wait for each other's threads."""
+        return self._least_s > STUCK_S or self._usual_s > SLOW_S
+
+    @property
+    def _crowded(self) -> bool:
+        if self._slow:
+            return self._at_work - self._calling > CROWDED
+        if self._at_work <= self._enough:
+            return False
+        now = self._clock.monotonic()
+        return self._at_work - sum(now - began > STUCK_S for began in self._calls.values()) > self._enough
 
     @property
     def _quiet(self) -> bool:
