@@ -116,6 +116,14 @@ class Attempt:
             self._deadline.check("Preparing the step")
         return over
 
+    def call_prepared(self, marked: Claim) -> Outcome:
+        """The call of a step that was prepared before its claim was written: its time begins now. It is due again where
+        it has waited so long that its mark might not outlive the call."""
+        if self._parts.clock.monotonic() - self._started > DEADLINE_MARGIN_S / 2:
+            return self._outcome("parked", due_at=self._now())
+        self._deadline = Deadline.after(self._step.timeout_s, self._parts.clock)
+        return self.call(marked)
+
     def call(self, marked: Claim) -> Outcome:
         """The call itself, of a step that is marked `calling`."""
         self._claim = marked

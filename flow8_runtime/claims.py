@@ -36,7 +36,7 @@ class Prepared(Protocol):
 @dataclass(frozen=True, slots=True)
 class Claim:
     """One step of one play, taken by `owner` until `until` (renewable). `play` is the document as of then. A `prepared`
-    step is marked `calling` already, and to be called at once."""
+    step is marked `calling` already, and to be called soon."""
 
     play: Play
     step: str

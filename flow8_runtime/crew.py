@@ -56,7 +56,7 @@ class Crew:
         self._lately: list[float] = []
         self._enough = SHARING_DOUBT
         self._dry = False
-        self._watched = False
+        self._watchers = 0
         self._over = False
         self._failure: BaseException | None = None
 
@@ -84,16 +84,22 @@ class Crew:
         what ended a thread."""
         pause_s = LOOK_S
         with self._changed:
+            self._watchers += 1
+            watches = True
             while self._failure is None and not self._quiet and not stopping():
-                self._watched = self._clock.monotonic() < until
-                if not self._watched and (self._clock.monotonic() >= until + UNSETTLED_S or not unsettled()):
+                now = self._clock.monotonic()
+                if watches and now >= until:
+                    self._watchers -= 1
+                    watches = False
+                if not watches and (now >= until + UNSETTLED_S or not unsettled()):
                     break
                 if self._stuck:
                     self._take_on(max(1, self._at_work))
                     pause_s = LOOK_S
                 self._changed.wait(pause_s)
                 pause_s = min(2 * pause_s, SELDOM_S)
-            failure, self._failure, self._watched = self._failure, None, False
+            self._watchers -= watches
+            failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
 
@@ -108,14 +114,15 @@ class Crew:
         return self._at_work
 
     @property
-    def all_call(self) -> bool:
-        """Whether every thread waits for a vendor, or there is none."""
-        return self._at_work <= self._calling
+    def all_slow(self) -> bool:
+        """Whether every thread is in a call that takes its time, or there is none."""
+        with self._changed:
+            return self._at_work <= self._slow_calls
 
     @property
     def at_once(self) -> bool:
         """Whether calls are over before others could be taken on, and somebody watches who does should one not be."""
-        return self._watched and self._least_s < STUCK_S
+        return self._watchers > 0 and self._least_s < STUCK_S
 
     @property
     def is_dry(self) -> bool:
@@ -177,13 +184,16 @@ class Crew:
         return self._least_s > STUCK_S or self._usual_s > SLOW_S
 
     @property
+    def _slow_calls(self) -> int:
+        """How many threads have been in a call for a while."""
+        since = self._clock.monotonic() - STUCK_S
+        return sum(began < since for began in self._calls.values())
+
+    @property
     def _crowded(self) -> bool:
         if self._slow:
             return self._at_work - self._calling > CROWDED
-        if self._at_work <= self._enough:
-            return False
-        now = self._clock.monotonic()
-        return self._at_work - sum(now - began > STUCK_S for began in self._calls.values()) > self._enough
+        return self._at_work > self._enough and self._at_work - self._slow_calls > self._enough
 
     @property
     def _quiet(self) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
@@ -30,7 +29,7 @@ from flow8_runtime.ledger import Claim, Landing, Ledger, Outcome
 from flow8_runtime.lingering import Lingerer
 from flow8_runtime.listener import Listener
 from flow8_runtime.owners import Owner
-from flow8_runtime.runner import Runner
+from flow8_runtime.runner import Runner, Sparing
 from flow8_runtime.shares import Shares
 from flow8_runtime.wakeup import DEFAULT_QUEUE, Wakeup
 
@@ -123,11 +122,11 @@ class Engine:
     def _hand_over(self, queue: str) -> None:
         """Wake another process where more is due, now and then. Celery gives a message to the first one that is free,
         so this one is not for a moment, and for a longer one each time that it is woken itself."""
-        time.sleep(max(0.0, self._hands_over_at - self._clock.monotonic()))  # later, and not never: the sweep is late
+        self._crew.watch(self._hands_over_at, self._ending)  # later, and not never: the sweep is late
         if self._ledger.due((queue,)):
             self._hands_over_at = self._clock.monotonic() + HAND_OVER_EVERY_S
             self._wake(self._wakeup.ring, queue)
-            time.sleep(self._hand_over_s)
+            self._crew.watch(self._clock.monotonic() + self._hand_over_s, self._ending)
             self._hand_over_s = min(2 * self._hand_over_s, HAND_OVER_MOST_S)
 
     def end_hung(self) -> None:
@@ -165,9 +164,8 @@ class Engine:
             self._ledger.renew(claims, until=store.now() + timedelta(seconds=lease_s))
 
     def settle(self) -> None:
-        """See to what waits for a thread while all of them wait for their vendors; the heartbeat calls it. Raises
-        `StoreUnavailable`."""
-        if self._crew.all_call and self._exchange.held():
+        """See to what waits for a thread while all of them wait for their vendors; the heartbeat calls it."""
+        if self._crew.all_slow and self._exchange.held():
             self._exchange.settle()
 
     def land_kept(self) -> None:
@@ -192,7 +190,9 @@ class Engine:
         """Wait for what is in flight; nothing new begins."""
         if self._lingerer is not None:
             self._lingerer.close()
+        self._exchange.settle()  # in good time: a call may take long yet
         self._crew.end()
+        self._exchange.settle()
 
     def _shift(self) -> None:
         """What a thread does: one step after the other, until there is none for it."""
@@ -214,23 +214,28 @@ class Engine:
         go_on = not self._ending()  # asked now: the worker may have been told to stop during the call
         if outcome is None and not go_on:
             return None
+        claim = None
         if outcome is not None and go_on and not leaves and self._can_wait(outcome):
-            ahead = self._exchange.leave(outcome)
-            if ahead is not None:
-                return ahead
-        hand_in = HandIn(outcome, wants=go_on and not leaves)
+            claim = self._exchange.defer(outcome)
+        if claim is None:
+            claim = self._swapped(HandIn(outcome, wants=go_on and not leaves))
+            if claim is None and go_on and not leaves and not self._exchange.held():
+                self._crew.dry()
+        if not go_on or (claim is not None and claim.lost):  # it may cost this process its life: without neighbours
+            self._exchange.settle()
+        return claim
+
+    def _swapped(self, hand_in: HandIn) -> Claim | None:
         try:
             self._exchange.swap(hand_in)
         except StoreUnavailable as error:
-            if outcome is not None:
-                self._lost(outcome, error)
+            if hand_in.outcome is not None:
+                self._lost(hand_in.outcome, error)
             raise
         if hand_in.claim is not None:
             self._harmless = _harmless(hand_in.claim)
             if self._ledger.candidates.more:
                 self._crew.share(harmless=self._harmless)
-        elif not leaves:
-            self._crew.dry()
         return hand_in.claim
 
     def _can_wait(self, outcome: Outcome) -> bool:
@@ -241,7 +246,7 @@ class Engine:
         """How many steps to take ahead."""
         return AHEAD if self._harmless and self._crew.at_once and self._ledger.candidates.more else 0
 
-    def _land(self, outcomes: Sequence[Outcome], wanted: int) -> Landing:
+    def _land(self, outcomes: Sequence[Outcome], wanted: int, threads: int) -> Landing:
         go_on = not self._ending()
         for outcome in outcomes:
             self._shares.leave(outcome.claim.attempt_key)
@@ -251,7 +256,7 @@ class Engine:
             take_next=go_on,
             claim=wanted if go_on else 0,
             queues=self._queues,
-            preparer=self._runner,
+            preparer=Sparing(self._runner, threads),
             shares=self._shares,
         )
         for claim in (*landing.next, *landing.claims):  # before the next one claims
@@ -259,9 +264,16 @@ class Engine:
         return landing
 
     def _give_back(self, claims: list[Claim]) -> None:
+        try:
+            self._ledger.give_back(claims)
+        except StoreUnavailable:
+            raise
+        except Exception:  # their leases end
+            log.exception("%d steps cannot be given back", len(claims))
         for claim in claims:
             self._shares.leave(claim.attempt_key)
-        self._ledger.give_back(claims)
+        for queue in {self._queue_of(claim) for claim in claims}:
+            self._wake(self._wakeup.ring, queue)
 
     def _lane(self, claim: Claim) -> str:
         return lane(claim.play, self._ledger.flow(claim.play["definition"]), claim.step)
@@ -285,7 +297,10 @@ class Engine:
         """Tell those outside whom a write concerns."""
         for outcome in outcomes:
             crashpoints.visit(LANDED)
-            self._told(outcome, landing)
+            try:
+                self._told(outcome, landing)
+            except Exception:
+                log.exception("nobody could be told that the play of %s is over", outcome.claim.step_run_id)
         self._wake_others(outcomes, landing)
 
     def _lost(self, outcome: Outcome, error: Exception) -> None:

@@ -5,7 +5,7 @@ outcomes of all that have come meanwhile, takes up their plays' next steps and c
 none, in one write. The others wait for a lock, and not for the interpreter's.
 
 Where calls are over before another thread could be woken, one thread does it all: it takes steps ahead, calls them one
-after the other, and leaves what they came to until it comes for more.
+after the other, and defers what they came to until it comes for more.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ Written = list[tuple[list[Outcome], Landing]]
 @dataclass(eq=False)
 class HandIn:
     """What one thread brings, and whether it wants a step that is not the next of the same play, too. Nobody waits for
-    one that was `left`."""
+    one that was `deferred`."""
 
     outcome: Outcome | None
     wants: bool
-    left: bool = False
+    deferred: bool = False
     claim: Claim | None = None
     error: Exception | None = None
     settled: bool = False
@@ -38,10 +38,11 @@ class HandIn:
 
 @dataclass
 class Exchange:
-    """`land(outcomes, claims)` writes for all; `landed` hears of it, and `lost` of what was left and cannot be landed.
-    `room`: how many steps to take ahead; those that nobody is going to come for go to `give_back`."""
+    """`land(outcomes, claims, threads)` writes for all, so many of them threads that wait; `landed` hears of it, and
+    `lost` of what was deferred and cannot be landed. `room`: how many steps to take ahead; what nobody is going to come
+    for goes to `give_back`."""
 
-    land: Callable[[Sequence[Outcome], int], Landing]
+    land: Callable[[Sequence[Outcome], int, int], Landing]
     landed: Callable[[Sequence[Outcome], Landing], None]
     lost: Callable[[Outcome, Exception], None]
     give_back: Callable[[list[Claim]], None]
@@ -65,44 +66,35 @@ class Exchange:
         if hand_in.error is not None:
             raise hand_in.error
 
-    def leave(self, outcome: Outcome) -> Claim | None:
-        """Leave an outcome to whoever writes next, and get a step that was taken ahead; None, and nothing left, where
-        there is none."""
+    def defer(self, outcome: Outcome) -> Claim | None:
+        """Leave an outcome to whoever writes next, and get a step that was taken ahead. Without one: None, and the
+        outcome is to be swapped."""
         with self._guard:
             if not self._ahead:
                 return None
-            self._waiting.append(HandIn(outcome, wants=False, left=True))
+            self._waiting.append(HandIn(outcome, wants=False, deferred=True))
             return self._ahead.popleft()
 
     def settle(self) -> None:
-        """Land what was left, and give back what was taken ahead. Raises `StoreUnavailable`."""
+        """Land what was deferred, and give back what was taken ahead, where the store answers."""
         written: Written = []
         try:
             with self._turn:
                 while taken := self._taken():
                     written += self._act(taken)
-                self._return(self._take_all())
+                self._give_back_all()
         finally:
             self._tell(written)
 
     def held(self) -> list[Claim]:
-        """The claims that no thread works on: those of outcomes that were left, and what was taken ahead."""
+        """The claims that no thread works on: those of outcomes that were deferred, and what was taken ahead."""
         with self._guard:
-            return [*(each.outcome.claim for each in self._waiting if each.left and each.outcome), *self._ahead]
+            return [*(each.outcome.claim for each in self._waiting if each.deferred and each.outcome), *self._ahead]
 
     def _taken(self) -> list[HandIn]:
         with self._guard:
             taken, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
         return taken
-
-    def _take_all(self) -> list[Claim]:
-        with self._guard:
-            claims, self._ahead = list(self._ahead), deque()
-        return claims
-
-    def _return(self, claims: list[Claim]) -> None:
-        if claims:
-            self.give_back(claims)
 
     def _tell(self, written: Written) -> None:
         for outcomes, landing in written:
@@ -110,11 +102,15 @@ class Exchange:
 
     def _act(self, taken: list[HandIn]) -> Written:
         outcomes = [each.outcome for each in taken if each.outcome is not None]
-        if any(outcome.throttle for outcome in outcomes):
-            self._return(self._take_all())  # it may be for the vendor who asks for patience
-        reserved, wanted = self._reserve(sum(each.wants for each in taken))
+        wanted = sum(each.wants for each in taken)
+        # what was taken ahead may be for the vendor who asks for patience
+        patience = any(outcome.throttle for outcome in outcomes)
+        reserved = [] if patience else self._take_ahead(wanted)
+        there = 0 if patience else len(self._ahead)
+        claims = wanted - len(reserved) + (max(0, self.room() - there) if wanted else 0)
         try:
-            landing = self.land(outcomes, wanted) if outcomes or wanted else Landing()
+            threads = sum(not each.deferred for each in taken)
+            landing = self.land(outcomes, claims, threads) if outcomes or claims else Landing()
         except Exception as error:  # noqa: BLE001  # told to those whom it concerns
             self._put_back(reserved)
             if len(taken) > 1 and not isinstance(error, StoreUnavailable):
@@ -122,40 +118,50 @@ class Exchange:
                 return [each for alone in taken for each in self._act([alone])]
             self._fail(taken, error)
             return []
-        self._share_out([*reserved, *landing.next, *landing.claims], taken)
+        if patience:
+            self._give_back_all()
+        self._share_out(landing, reserved, taken)
         return [(outcomes, landing)]
-
-    def _reserve(self, wanted: int) -> tuple[list[Claim], int]:
-        """Of what was taken ahead, as much as is wanted now, and how many claims are to be made besides."""
-        with self._guard:
-            reserved = [self._ahead.popleft() for _ in range(min(wanted, len(self._ahead)))]
-            return reserved, wanted - len(reserved) + max(0, self.room() - len(self._ahead))
-
-    def _put_back(self, claims: list[Claim]) -> None:
-        with self._guard:
-            self._ahead.extendleft(reversed(claims))
 
     def _fail(self, taken: list[HandIn], error: Exception) -> None:
         for each in taken:
             each.error, each.settled = error, True
-            if each.left and each.outcome is not None:
+            if each.deferred and each.outcome is not None:
                 self.lost(each.outcome, error)
 
-    def _share_out(self, claims: list[Claim], taken: list[HandIn]) -> None:
-        """A play's next step goes to the thread that had the one before; the rest to those that want one, and then to
-        whoever comes."""
-        waiting = [each for each in taken if not each.left]
+    def _share_out(self, landing: Landing, reserved: list[Claim], taken: list[HandIn]) -> None:
+        """A play's next step goes to the thread that had the one before, the rest to those that want one, and what is
+        left to whoever comes next."""
+        following = list(landing.next)
+        waiting = [each for each in taken if not each.deferred]
         for each in waiting:
             if each.outcome is not None:
                 play_id = each.outcome.claim.play_id
-                each.claim = next((claim for claim in claims if claim.play_id == play_id), None)
+                each.claim = next((claim for claim in following if claim.play_id == play_id), None)
                 if each.claim is not None:
-                    claims.remove(each.claim)
+                    following.remove(each.claim)
+        rest = deque([*reserved, *following, *landing.claims])
         for each in waiting:
-            if each.claim is None and each.wants and claims:
-                each.claim = claims.pop(0)
-        self._put_back(claims)
-        if not any(each.claim for each in waiting):  # nobody goes on who would come for them
-            self._return(self._take_all())
+            if each.claim is None and each.wants and rest:
+                each.claim = rest.popleft()
+        self._put_back(rest)
         for each in taken:
             each.settled = True
+
+    def _take_ahead(self, most: int) -> list[Claim]:
+        with self._guard:
+            return [self._ahead.popleft() for _ in range(min(most, len(self._ahead)))]
+
+    def _put_back(self, claims: Sequence[Claim]) -> None:
+        with self._guard:
+            self._ahead.extendleft(reversed(claims))
+
+    def _give_back_all(self) -> None:
+        """What is not given back because the store is away stays held, and somebody comes for it, or settles again."""
+        with self._guard:
+            claims, self._ahead = list(self._ahead), deque()
+        if claims:
+            try:
+                self.give_back(claims)
+            except StoreUnavailable:
+                self._put_back(claims)

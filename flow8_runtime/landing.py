@@ -49,7 +49,7 @@ class Lander:
         landing = Landing(claims=self._claiming.committed(taking, commit))
         for group, play in zip(groups.values(), landed, strict=True):
             group.report(play, landing)
-        if taking.changes and len(landing.claims) < wanted:  # lost races
+        if taking.changes and len(landing.claims) < wanted and not taking.alone:  # lost races
             landing.claims += self._claiming.claim(wanted - len(landing.claims), terms)
         for each in landing.claims:
             landing.note(each.play, now=terms.now)

@@ -10,8 +10,9 @@ from bson import ObjectId
 from credentials.resolver import NotReady
 from flow8_core import crashpoints
 from flow8_core.errors import Flow8Error, InternalError
+from flow8_modules.effect import Effect
 from flow8_runtime.attempt import Attempt, Parts
-from flow8_runtime.claims import Claim, Outcome, Prepared
+from flow8_runtime.claims import Claim, Outcome, Prepared, Preparer
 
 
 class Runner:
@@ -46,7 +47,7 @@ class Runner:
         prepared = claim.prepared
         attempt = prepared if isinstance(prepared, Attempt) else self._attempt(claim)
         try:
-            return attempt.call(claim) if attempt is prepared else attempt.run()
+            return attempt.call_prepared(claim) if attempt is prepared else attempt.run()
         except Flow8Error as error:
             return attempt.failed(error)
         except crashpoints.CrashPointReached:
@@ -63,3 +64,21 @@ class Runner:
 
     def _attempt(self, claim: Claim) -> Attempt:
         return Attempt(self._parts, claim, self._parts.ledger.flow(claim.play["definition"]).step(claim.step))
+
+
+class Sparing:
+    """The `Preparer` of one write. Whatever is marked is in doubt at a kill: of the steps that must not be repeated it
+    leaves all but `most` to the threads that will call them, to prepare and to mark."""
+
+    def __init__(self, preparer: Preparer, most: int) -> None:
+        self._preparer = preparer
+        self._left = most
+        self.ahead = preparer.ahead
+
+    def prepare(self, claim: Claim) -> Prepared | None:
+        """As `Preparer.prepare`."""
+        prepared = self._preparer.prepare(claim)
+        if prepared is None or prepared.effect is not Effect.ONCE:
+            return prepared
+        self._left -= 1
+        return prepared if self._left >= 0 else None

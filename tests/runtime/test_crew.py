@@ -145,14 +145,35 @@ def test_a_thread_takes_nothing_new_only_where_many_are_in_no_call() -> None:
     with at_work(Work(40, slow=lambda _: True), most=40) as work:
         work.drain(within_s=1.0)
         until(lambda: work.waiting == 40, "a thread for each call")
-        for usual_s, crowded in ((1.0, rooms.CROWDED), (0.0, rooms.SHARING_DOUBT)):
-            work.crew._usual_s = usual_s
-            work.crew._calling -= crowded
-            assert not work.crew.may_leave()
-            work.crew._calling -= 1
-            assert work.crew.may_leave()
-            work.crew.back()
-            work.crew._calling += crowded + 1
+        work.crew._usual_s = 1.0
+        work.crew._calling -= rooms.CROWDED
+        assert not work.crew.may_leave()
+        work.crew._calling -= 1
+        assert work.crew.may_leave()
+        work.crew.back()
+        work.crew._calling += rooms.CROWDED + 1
+
+
+@pytest.mark.parametrize(("harmless", "enough"), [(False, rooms.SHARING_DOUBT), (True, 1)])
+def test_where_calls_are_quick_only_as_many_go_on_as_share_it_besides_those_in_calls_that_take_their_time(
+    harmless: bool, enough: int
+) -> None:
+    clock = ManualClock()
+    with at_work(Work(6, slow=lambda _: True), most=40, clock=clock) as work:
+        work.crew.begin()
+        for count in range(1, 7):
+            until(lambda count=count: work.waiting == count, "one call more")  # type: ignore[misc]
+            with work.crew._changed:
+                work.crew._take_on(int(count < 6))
+        clock.advance(2 * rooms.STUCK_S)
+        work.crew.share(harmless=harmless)
+
+        work.crew._at_work += enough
+        assert not work.crew.may_leave()
+        work.crew._at_work += 1
+        assert work.crew.may_leave()
+        work.crew.back()
+        work.crew._at_work -= enough + 1
 
 
 def test_once_calls_are_known_to_be_slow_nobody_needs_to_watch_for_others_to_be_taken_on() -> None:
@@ -201,7 +222,7 @@ def test_it_does_not_watch_on_for_ever_where_no_further_thread_may_be_taken_on()
 
         work.crew.watch(time.monotonic(), lambda: False, unsettled=lambda: True)
 
-        assert work.crew.all_call
+        assert work.crew.all_slow
         assert not work.crew.at_once
 
 

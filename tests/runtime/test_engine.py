@@ -164,6 +164,28 @@ def test_no_more_steps_that_may_happen_once_are_marked_together_for_there_being_
     assert max(runner.in_doubt) <= 2
 
 
+def test_of_mixed_steps_only_those_that_may_be_repeated_are_marked_ahead(ledger: Ledger, owner: Owner) -> None:
+    for number in range(100):
+        submit(ledger, sequence("once" if number % 2 else "keyed"))
+    marked: list[int] = []
+
+    def prepare(claim: Claim) -> Prepared:
+        effect = Effect.ONCE if claim.step == "once" else Effect.KEYED
+        return AsIs(effect, ledger.now() + timedelta(minutes=1))
+
+    def behaviour(claim: Claim) -> Outcome | None:
+        marked.append(sum("once" in play["steps"] for play in calling(ledger)))
+        assert claim.prepared is not None or call(ledger, claim) is not None
+        return outcome(claim)
+
+    runner = Scripted(behaviour)
+    runner.prepare = prepare  # type: ignore[method-assign]
+    drained(engine_of(ledger, owner, runner))
+
+    assert sorted(runner.ran) == 50 * ["keyed"] + 50 * ["once"]
+    assert max(marked) <= crew.SHARING_DOUBT
+
+
 def test_a_call_that_takes_its_time_holds_up_nothing_that_was_called_before_it_or_taken_ahead(
     ledger: Ledger, owner: Owner
 ) -> None:
@@ -207,6 +229,7 @@ def test_where_the_only_thread_is_in_a_call_the_heartbeat_sees_to_what_waits_for
     renewed = ledger.now() + timedelta(minutes=5)
     engine.renew(ledger._store, lease_s=300)
     assert all(play["until"] >= renewed for play in calling(ledger))
+    monkeypatch.undo()
 
     engine.settle()
 
@@ -214,6 +237,56 @@ def test_where_the_only_thread_is_in_a_call_the_heartbeat_sees_to_what_waits_for
     assert sum(ledger.get(play, company_id=COMPANY)["status"] == "DONE" for play in plays) == 9
     goes_on.set()
     engine.close()
+
+
+def test_a_worker_that_ends_waits_for_its_last_call_with_nothing_else_in_hand(
+    ledger: Ledger, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew, "STUCK_S", 60.0)  # nobody else is taken on
+    plays = [submit(ledger, sequence("a")) for _ in range(40)]
+    goes_on = threading.Event()
+
+    def behaviour(claim: Claim) -> Outcome | None:
+        if len(runner.ran) == 10:
+            assert goes_on.wait(20)
+        return outcome(claim)
+
+    runner = Quick(ledger, behaviour)
+    engine = engine_of(ledger, owner, runner, clock=SystemClock(), budget_s=0.2, stopping=lambda: stopped)
+    stopped = False
+    engine.drain()
+    stopped = True
+    ending = threading.Thread(target=engine.close)
+    ending.start()
+
+    until(lambda: len(calling(ledger)) == 1, "the others' return")
+    assert sum(ledger.get(play, company_id=COMPANY)["status"] == "DONE" for play in plays) == 9
+    goes_on.set()
+    ending.join(10)
+    assert calling(ledger) == []
+    assert len(runner.ran) == 10
+
+
+def test_a_step_that_was_lost_is_called_with_nothing_else_in_hand(
+    ledger: Ledger, watched: Watched, owner: Owner
+) -> None:
+    submit(ledger, sequence("lost"))
+    assert len(ledger.claim(1, owner="dead")) == 1
+    Sweep(ledger, watched, dead=lambda _: True, link_settled=lambda _company, _link: True).run()
+    for _ in range(60):
+        submit(ledger, sequence("a"))
+    beside: list[int] = []
+
+    def behaviour(claim: Claim) -> Outcome | None:
+        if claim.step == "lost":
+            beside.append(len(calling(ledger)) - 1)
+        return outcome(claim)
+
+    runner = Quick(ledger, behaviour)
+    drained(engine_of(ledger, owner, runner))
+
+    assert beside == [0]
+    assert len(runner.ran) == 61
 
 
 def test_nothing_of_a_credential_is_called_once_its_vendor_has_asked_for_patience(ledger: Ledger, owner: Owner) -> None:

@@ -37,10 +37,12 @@ class Books:
         self.returned: list[Claim] = []
         self.refuses: list[Outcome] = []
         self.away = False
+        self.refuses_returns = False
         self.wanted = 0
+        self.threads = 0
         self.first_goes = threading.Event()
 
-    def land(self, outcomes: Sequence[Outcome], wanted: int) -> Landing:
+    def land(self, outcomes: Sequence[Outcome], wanted: int, threads: int) -> Landing:
         self.writes.append(list(outcomes))
         if len(self.writes) == 1:
             assert self.first_goes.wait(10)
@@ -50,7 +52,13 @@ class Books:
         if any(refused in outcomes for refused in self.refuses):
             raise ValueError("cannot be landed")
         self.wanted += wanted
+        self.threads = threads
         return Landing(next=self.following, claims=self.claims)
+
+    def give_back(self, claims: list[Claim]) -> None:
+        if self.refuses_returns:
+            raise StoreUnavailable("The store is away.")
+        self.returned += claims
 
     def landed(self, outcomes: Sequence[Outcome], landing: Landing) -> None:
         self.told.append((list(outcomes), landing))
@@ -60,7 +68,7 @@ class Books:
             self.land,
             self.landed,
             lambda outcome, error: self.lost.append((outcome, error)),
-            self.returned.extend,
+            self.give_back,
             lambda: room,
         )
 
@@ -134,17 +142,6 @@ def test_a_plays_next_step_goes_to_whoever_had_the_one_before() -> None:
     assert [hand_in.claim.play_id for hand_in in hand_ins if hand_in.claim] == plays
 
 
-def test_what_nobody_wants_is_given_back_where_nobody_goes_on() -> None:
-    claims = [a_claim() for _ in range(3)]
-    books = Books(claims=claims)
-    hand_ins = [HandIn(an_outcome(), wants=False) for _ in range(2)]
-
-    handed_in(books, hand_ins)
-
-    assert [hand_in.claim for hand_in in hand_ins] == [None, None]
-    assert books.returned == claims
-
-
 @pytest.mark.parametrize("wants", [True, False])
 def test_whoever_leaves_still_gets_the_next_step_of_its_own_play(wants: bool) -> None:
     play = ObjectId()
@@ -173,9 +170,9 @@ class Ahead:
     def written(self) -> list[list[Outcome]]:
         return self.books.writes[2:]
 
-    def leave(self) -> Outcome:
+    def defer(self) -> Outcome:
         outcome = an_outcome()
-        assert self.exchange.leave(outcome) in self.claims
+        assert self.exchange.defer(outcome) in self.claims
         return outcome
 
 
@@ -183,74 +180,101 @@ def test_as_many_are_claimed_as_are_wanted_and_as_there_is_room_for() -> None:
     ahead = Ahead(count=3)
     assert ahead.books.wanted == 4
 
-    ahead.leave()
+    ahead.defer()
     ahead.exchange.swap(HandIn(an_outcome(), wants=True))  # gets one of two: two of three are to be claimed
 
     assert ahead.books.wanted == 4 + 2
 
 
-def test_what_was_left_is_landed_by_the_next_write_and_told_of() -> None:
+def test_what_was_deferred_is_landed_by_the_next_write_and_told_of() -> None:
     ahead = Ahead(count=3)
-    left = [ahead.leave() for _ in range(3)]
-    assert ahead.exchange.leave(an_outcome()) is None
+    deferred = [ahead.defer() for _ in range(3)]
+    assert ahead.exchange.defer(an_outcome()) is None
     assert ahead.written == []
 
     last = HandIn(an_outcome(), wants=True)
     ahead.exchange.swap(last)
 
-    assert ahead.written == [[*left, last.outcome]]
-    assert ahead.books.told[-1][0] == [*left, last.outcome]
+    assert ahead.written == [[*deferred, last.outcome]]
+    assert ahead.books.threads == 1
+    assert ahead.books.told[-1][0] == [*deferred, last.outcome]
     assert ahead.exchange.held() == []
 
 
-def test_what_is_left_and_what_is_taken_ahead_counts_as_held() -> None:
+def test_what_is_deferred_and_what_is_taken_ahead_counts_as_held() -> None:
     ahead = Ahead(count=3)
-    left = ahead.leave()
+    deferred = ahead.defer()
 
-    assert ahead.exchange.held() == [left.claim, *ahead.claims[2:]]
+    assert ahead.exchange.held() == [deferred.claim, *ahead.claims[2:]]
 
 
-def test_the_next_step_of_a_play_that_was_left_goes_to_whoever_comes_next() -> None:
+def test_the_next_step_of_a_play_that_was_deferred_goes_to_whoever_comes_next() -> None:
     ahead = Ahead(count=1)
-    left = ahead.leave()
-    own, follows = a_claim(), a_claim(left.claim.play_id)
+    deferred = ahead.defer()
+    own, follows = a_claim(), a_claim(deferred.claim.play_id)
     ahead.books.following, ahead.books.claims = [follows], [own]
 
     hand_in = HandIn(an_outcome(), wants=True)
     ahead.exchange.swap(hand_in)
 
-    assert {id(hand_in.claim), id(ahead.exchange.leave(an_outcome()))} == {id(own), id(follows)}
+    assert {id(hand_in.claim), id(ahead.exchange.defer(an_outcome()))} == {id(own), id(follows)}
 
 
-def test_a_store_that_is_away_loses_nothing_of_what_was_left_and_keeps_what_was_taken_ahead() -> None:
+def test_a_store_that_is_away_loses_nothing_of_what_was_deferred_and_keeps_what_was_taken_ahead() -> None:
     ahead = Ahead(count=2)
-    left = ahead.leave()
+    deferred = ahead.defer()
     ahead.books.away = True
 
     with pytest.raises(StoreUnavailable):
         ahead.exchange.swap(HandIn(an_outcome(), wants=True))
 
-    assert [outcome for outcome, _ in ahead.books.lost] == [left]
+    assert [outcome for outcome, _ in ahead.books.lost] == [deferred]
     assert ahead.exchange.held() == [ahead.claims[2]]
 
 
-def test_what_was_left_and_cannot_be_landed_is_told_and_costs_the_others_nothing() -> None:
+def test_what_was_deferred_and_cannot_be_landed_is_told_and_costs_the_others_nothing() -> None:
     ahead = Ahead(count=2)
-    refused, left = ahead.leave(), ahead.leave()
+    refused, deferred = ahead.defer(), ahead.defer()
     ahead.books.refuses = [refused]
 
     last = HandIn(an_outcome(), wants=True)
     ahead.exchange.swap(last)
 
     assert [outcome for outcome, _ in ahead.books.lost] == [refused]
-    assert [outcomes for outcomes, _ in ahead.books.told[-2:]] == [[left], [last.outcome]]
+    assert [outcomes for outcomes, _ in ahead.books.told[-2:]] == [[deferred], [last.outcome]]
 
 
-def test_whoever_ends_gives_back_what_was_taken_ahead() -> None:
-    ahead = Ahead(count=2)
+def test_what_nobody_wants_waits_for_whoever_comes_next() -> None:
+    ahead = Ahead(count=0)
+    ahead.books.claims = further = [a_claim() for _ in range(2)]
 
     ahead.exchange.swap(HandIn(an_outcome(), wants=False))
 
+    assert ahead.exchange.held() == further
+    assert ahead.exchange.defer(an_outcome()) is further[0]
+
+
+def test_nothing_is_taken_ahead_for_whoever_wants_nothing() -> None:
+    ahead = Ahead(count=2)
+    deferred = ahead.defer()
+    wanted = ahead.books.wanted
+
+    ahead.exchange.swap(HandIn(an_outcome(), wants=False))
+
+    assert ahead.books.wanted == wanted
+    assert deferred in ahead.written[0]
+
+
+def test_what_cannot_be_given_back_is_held_on_and_nobody_waits_for_it() -> None:
+    ahead = Ahead(count=2)
+    ahead.books.refuses_returns = True
+
+    ahead.exchange.swap(HandIn(Outcome(a_claim(), "parked", throttle=("link:a", UNTIL)), wants=False))
+    ahead.exchange.settle()
+
+    assert ahead.exchange.held() == ahead.claims[1:]
+    ahead.books.refuses_returns = False
+    ahead.exchange.settle()
     assert ahead.books.returned == ahead.claims[1:]
     assert ahead.exchange.held() == []
 
@@ -265,12 +289,12 @@ def test_what_was_taken_ahead_is_looked_at_anew_once_a_vendor_has_asked_for_pati
     assert ahead.books.wanted == 3 + 3  # anew
 
 
-def test_settling_lands_what_was_left_and_gives_back_what_was_taken_ahead() -> None:
+def test_settling_lands_what_was_deferred_and_gives_back_what_was_taken_ahead() -> None:
     ahead = Ahead(count=2)
-    left = ahead.leave()
+    deferred = ahead.defer()
 
     ahead.exchange.settle()
 
-    assert ahead.written == [[left]]
-    assert ahead.books.told[-1][0] == [left]
+    assert ahead.written == [[deferred]]
+    assert ahead.books.told[-1][0] == [deferred]
     assert ahead.books.returned == [ahead.claims[2]]

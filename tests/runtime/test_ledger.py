@@ -269,6 +269,20 @@ def test_a_step_that_was_lost_is_claimed_alone(ledger: Ledger, watched: Watched)
     assert [claim.step for claim in ledger.claim(5, owner="w1")] == ["innocent"]
 
 
+def test_a_step_that_was_lost_is_claimed_alone_by_whoever_lands_something_too(ledger: Ledger, watched: Watched) -> None:
+    submit(ledger, sequence("done"))
+    done = claim_one(ledger)
+    submit(ledger, sequence("poison"))
+    poison = claim_one(ledger)
+    watched.advance(60)
+    lose(ledger, poison)
+    submit(ledger, sequence("innocent"))
+
+    landing = ledger.land([outcome(done)], owner="w1", claim=5)
+
+    assert [(claim.step, claim.lost) for claim in landing.claims] == [("poison", 1)]
+
+
 # ---- Throttles
 
 

@@ -13,7 +13,7 @@ from flow8_core.logging import get_logger
 from flow8_modules.catalogue import Catalogue, ModuleSettings
 from flow8_modules.clients import Clients
 from flow8_modules.workspace import Workspace
-from flow8_runtime.attempt import Parts
+from flow8_runtime.attempt import Attempt, Parts
 from flow8_runtime.definition import Flow
 from flow8_runtime.ledger import Ledger
 from flow8_runtime.runner import Runner
@@ -67,6 +67,32 @@ def test_a_deadline_that_passes_while_claims_are_written_loses_none_of_them(
 
     assert [claim.state["until"] for claim in claims] == [claim.until for claim in claims]
     assert [outcome.status for claim in claims if (outcome := runner.run(claim))] == ["done", "done"]
+
+
+def test_a_prepared_steps_time_begins_with_its_call_unless_its_mark_might_end_before_it(
+    ledger: Ledger, runner: Runner, clock: Running
+) -> None:
+    submit(ledger, greeting(1))
+    submit(ledger, greeting(1))
+    in_time, late = ledger.claim(2, owner="w1", preparer=runner)
+
+    clock.advance(3)
+    done = runner.run(in_time)
+
+    assert done is not None
+    assert done.status == "done"
+    assert isinstance(in_time.prepared, Attempt)
+    assert in_time.prepared._deadline.remaining() == pytest.approx(1, abs=0.1)
+
+    clock.advance(3)
+    parked = runner.run(late)
+
+    assert parked is not None
+    assert parked.status == "parked"
+    assert parked.due_at is not None
+    assert parked.due_at < late.until
+    assert isinstance(late.prepared, Attempt)
+    assert not late.prepared.called
 
 
 def test_a_step_that_is_out_of_time_once_it_is_prepared_fails_alone(
