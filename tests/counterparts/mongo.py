@@ -84,7 +84,7 @@ def _started() -> Iterator[Path]:
                     "java",
                     "-XX:+UseSerialGC",
                     "-XX:TieredStopAtLevel=1",
-                    "-Xmx512m",
+                    "-Xmx2g",
                     "-cp",
                     f"{_JARS}/*",
                     str(_HERE / "Mongo.java"),
