@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
@@ -111,8 +112,16 @@ class Engine:
         if self._ending():
             return False
         self._crew.begin()
-        self._crew.watch(self._clock.monotonic() + self._budget_s, self._ending, unsettled=self._exchange.held)
+        self._watch(self._clock.monotonic() + self._budget_s)
         return self._crew.is_dry and not self._ledger.candidates.more  # more than this process may hold, that is
+
+    def _watch(self, until: float) -> None:
+        self._crew.watch(until, self._ending, unsettled=self._exchange.held)
+
+    def _stay(self, until: float) -> None:
+        """Be there for the threads until then, whether they need it or not."""
+        self._watch(until)
+        time.sleep(max(0.0, until - self._clock.monotonic()))
 
     def _soon(self) -> float:
         """In how many seconds the next step is due that was seen not to be due yet."""
@@ -122,11 +131,11 @@ class Engine:
     def _hand_over(self, queue: str) -> None:
         """Wake another process where more is due, now and then. Celery gives a message to the first one that is free,
         so this one is not for a moment, and for a longer one each time that it is woken itself."""
-        self._crew.watch(self._hands_over_at, self._ending)  # later, and not never: the sweep is late
+        self._stay(self._hands_over_at)  # later, and not never: the sweep is late
         if self._ledger.due((queue,)):
             self._hands_over_at = self._clock.monotonic() + HAND_OVER_EVERY_S
             self._wake(self._wakeup.ring, queue)
-            self._crew.watch(self._clock.monotonic() + self._hand_over_s, self._ending)
+            self._stay(self._clock.monotonic() + self._hand_over_s)
             self._hand_over_s = min(2 * self._hand_over_s, HAND_OVER_MOST_S)
 
     def end_hung(self) -> None:
