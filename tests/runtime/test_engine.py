@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -186,82 +186,76 @@ def test_of_mixed_steps_only_those_that_may_be_repeated_are_marked_ahead(ledger:
     assert max(marked) <= crew.SHARING_DOUBT
 
 
+class Standing(Quick):
+    """Many plays, the tenth call of which takes until it `goes_on`."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__(ledger, self._answer)
+        self.plays = [submit(ledger, sequence("a")) for _ in range(40)]
+        self.goes_on = threading.Event()
+
+    def _answer(self, claim: Claim) -> Outcome | None:
+        if len(self.ran) == 10:
+            assert self.goes_on.wait(20)
+        return outcome(claim)
+
+    def done(self) -> int:
+        return sum(self.ledger.get(play, company_id=COMPANY)["status"] == "DONE" for play in self.plays)
+
+
+@pytest.fixture
+def nobody_else(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """No other thread is taken on where one stands in a call."""
+    with monkeypatch.context() as patched:
+        patched.setattr(crew, "STUCK_S", 60.0)
+        yield patched
+
+
 def test_a_call_that_takes_its_time_holds_up_nothing_that_was_called_before_it_or_taken_ahead(
     ledger: Ledger, owner: Owner
 ) -> None:
-    plays = [submit(ledger, sequence("a")) for _ in range(60)]
-    goes_on = threading.Event()
-
-    def behaviour(claim: Claim) -> Outcome | None:
-        if len(runner.ran) == 20:
-            assert goes_on.wait(20)
-        return outcome(claim)
-
-    runner = Quick(ledger, behaviour)
+    runner = Standing(ledger)
     engine = engine_of(ledger, owner, runner, clock=SystemClock())
     engine.drain()
 
-    def done() -> int:
-        return sum(ledger.get(play, company_id=COMPANY)["status"] == "DONE" for play in plays)
-
-    until(lambda: done() == 59, "all but the one that takes its time")
-    goes_on.set()
+    until(lambda: runner.done() == 39, "all but the one that takes its time")
+    runner.goes_on.set()
     engine.close()
-    assert done() == 60
+    assert runner.done() == 40
 
 
 def test_where_the_only_thread_is_in_a_call_the_heartbeat_sees_to_what_waits_for_it(
-    ledger: Ledger, owner: Owner, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, owner: Owner, nobody_else: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew, "STUCK_S", 60.0)  # nobody else is taken on
-    plays = [submit(ledger, sequence("a")) for _ in range(40)]
-    goes_on = threading.Event()
-
-    def behaviour(claim: Claim) -> Outcome | None:
-        if len(runner.ran) == 10:
-            assert goes_on.wait(20)
-        return outcome(claim)
-
-    runner = Quick(ledger, behaviour)
+    runner = Standing(ledger)
     engine = engine_of(ledger, owner, runner, clock=SystemClock(), budget_s=0.2)
     engine.drain()
     assert len(calling(ledger)) > 2
     renewed = ledger.now() + timedelta(minutes=5)
     engine.renew(ledger._store, lease_s=300)
     assert all(play["until"] >= renewed for play in calling(ledger))
-    monkeypatch.undo()
+    nobody_else.undo()
 
     engine.settle()
 
     assert len(calling(ledger)) == 1
-    assert sum(ledger.get(play, company_id=COMPANY)["status"] == "DONE" for play in plays) == 9
-    goes_on.set()
+    assert runner.done() == 9
+    runner.goes_on.set()
     engine.close()
 
 
-def test_a_worker_that_ends_waits_for_its_last_call_with_nothing_else_in_hand(
-    ledger: Ledger, owner: Owner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(crew, "STUCK_S", 60.0)  # nobody else is taken on
-    plays = [submit(ledger, sequence("a")) for _ in range(40)]
-    goes_on = threading.Event()
-
-    def behaviour(claim: Claim) -> Outcome | None:
-        if len(runner.ran) == 10:
-            assert goes_on.wait(20)
-        return outcome(claim)
-
-    runner = Quick(ledger, behaviour)
-    engine = engine_of(ledger, owner, runner, clock=SystemClock(), budget_s=0.2, stopping=lambda: stopped)
-    stopped = False
+@pytest.mark.usefixtures("nobody_else")
+def test_a_worker_that_ends_waits_for_its_last_call_with_nothing_else_in_hand(ledger: Ledger, owner: Owner) -> None:
+    runner, stopped = Standing(ledger), threading.Event()
+    engine = engine_of(ledger, owner, runner, clock=SystemClock(), budget_s=0.2, stopping=stopped.is_set)
     engine.drain()
-    stopped = True
+    stopped.set()
     ending = threading.Thread(target=engine.close)
     ending.start()
 
     until(lambda: len(calling(ledger)) == 1, "the others' return")
-    assert sum(ledger.get(play, company_id=COMPANY)["status"] == "DONE" for play in plays) == 9
-    goes_on.set()
+    assert runner.done() == 9
+    runner.goes_on.set()
     ending.join(10)
     assert calling(ledger) == []
     assert len(runner.ran) == 10
