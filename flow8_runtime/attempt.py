@@ -120,6 +120,7 @@ class Attempt:
         """The call of a step that was prepared before its claim was written: its time begins now. It is due again where
         it has waited so long that its mark might not outlive the call."""
         if self._parts.clock.monotonic() - self._started > DEADLINE_MARGIN_S / 2:
+            self._claim = marked
             return self._outcome("parked", due_at=self._now())
         self._deadline = Deadline.after(self._step.timeout_s, self._parts.clock)
         return self.call(marked)

@@ -30,8 +30,9 @@ from flow8_runtime.ledger import Claim, Landing, Ledger, Outcome
 from flow8_runtime.lingering import Lingerer
 from flow8_runtime.listener import Listener
 from flow8_runtime.owners import Owner
-from flow8_runtime.runner import Runner, Sparing
+from flow8_runtime.runner import Runner
 from flow8_runtime.shares import Shares
+from flow8_runtime.sparing import Sparing
 from flow8_runtime.wakeup import DEFAULT_QUEUE, Wakeup
 
 CLAIMED = crashpoints.register("engine.claimed", "the step is claimed, and mostly marked; nothing has been called")

@@ -46,7 +46,7 @@ class Exchange:
     landed: Callable[[Sequence[Outcome], Landing], None]
     lost: Callable[[Outcome, Exception], None]
     give_back: Callable[[list[Claim]], None]
-    room: Callable[[], int] = lambda: 0
+    room: Callable[[], int]
     _waiting: list[HandIn] = field(default_factory=list)
     _ahead: deque[Claim] = field(default_factory=deque)
     _guard: threading.Lock = field(default_factory=threading.Lock)  # of these two

@@ -10,9 +10,8 @@ from bson import ObjectId
 from credentials.resolver import NotReady
 from flow8_core import crashpoints
 from flow8_core.errors import Flow8Error, InternalError
-from flow8_modules.effect import Effect
 from flow8_runtime.attempt import Attempt, Parts
-from flow8_runtime.claims import Claim, Outcome, Prepared, Preparer
+from flow8_runtime.claims import Claim, Outcome, Prepared
 
 
 class Runner:
@@ -64,21 +63,3 @@ class Runner:
 
     def _attempt(self, claim: Claim) -> Attempt:
         return Attempt(self._parts, claim, self._parts.ledger.flow(claim.play["definition"]).step(claim.step))
-
-
-class Sparing:
-    """The `Preparer` of one write. Whatever is marked is in doubt at a kill: of the steps that must not be repeated it
-    leaves all but `most` to the threads that will call them, to prepare and to mark."""
-
-    def __init__(self, preparer: Preparer, most: int) -> None:
-        self._preparer = preparer
-        self._left = most
-        self.ahead = preparer.ahead
-
-    def prepare(self, claim: Claim) -> Prepared | None:
-        """As `Preparer.prepare`."""
-        prepared = self._preparer.prepare(claim)
-        if prepared is None or prepared.effect is not Effect.ONCE:
-            return prepared
-        self._left -= 1
-        return prepared if self._left >= 0 else None

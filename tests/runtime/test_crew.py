@@ -46,6 +46,9 @@ class Work:
                     self.answers()
             self.done.append(call)
 
+    def wait_for(self, count: int) -> None:
+        until(lambda: self.waiting == count, f"{count} calls that wait")
+
     def drain(self, *, within_s: float = 5.0) -> None:
         self.crew.begin()
         self.crew.watch(time.monotonic() + within_s, lambda: False)
@@ -162,7 +165,7 @@ def test_where_calls_are_quick_only_as_many_go_on_as_share_it_besides_those_in_c
     with at_work(Work(6, slow=lambda _: True), most=40, clock=clock) as work:
         work.crew.begin()
         for count in range(1, 7):
-            until(lambda count=count: work.waiting == count, "one call more")  # type: ignore[misc]
+            work.wait_for(count)
             with work.crew._changed:
                 work.crew._take_on(int(count < 6))
         clock.advance(2 * rooms.STUCK_S)

@@ -51,14 +51,14 @@ def owner(tmp_path: Path) -> Owner:
     return Owner(tmp_path)
 
 
-def engine_of(ledger: Ledger, owner: Owner, runner: Scripted, **more: object) -> Engine:
+def engine_of(ledger: Ledger, owner: Owner, runner: Scripted, *, budget_s: float = 5.0, **more: object) -> Engine:
     return Engine(
         ledger=ledger,
         runner=runner,  # type: ignore[arg-type]
         wakeup=more.pop("wakeup", Silent()),  # type: ignore[arg-type]
         owner=owner,
         clock=more.pop("clock", ManualClock()),  # type: ignore[arg-type]
-        budget_s=more.pop("budget_s", 5.0),  # type: ignore[arg-type]
+        budget_s=budget_s,
         **more,  # type: ignore[arg-type]
     )
 
@@ -122,7 +122,10 @@ class Quick(Scripted):
         self.in_doubt: list[int] = []
 
     def prepare(self, claim: Claim) -> Prepared | None:
-        return AsIs(self.effect, self.ledger.now() + timedelta(minutes=1))
+        return AsIs(self.effect_of(claim), self.ledger.now() + timedelta(minutes=1))
+
+    def effect_of(self, claim: Claim) -> Effect:
+        return self.effect
 
     def run(self, claim: Claim) -> Outcome | None:
         self.threads.add(threading.current_thread())
@@ -164,22 +167,24 @@ def test_no_more_steps_that_may_happen_once_are_marked_together_for_there_being_
     assert max(runner.in_doubt) <= 2
 
 
+class Mixed(Quick):
+    """Each step of the effect that it is named after."""
+
+    def effect_of(self, claim: Claim) -> Effect:
+        return Effect(claim.step)
+
+
 def test_of_mixed_steps_only_those_that_may_be_repeated_are_marked_ahead(ledger: Ledger, owner: Owner) -> None:
     for number in range(100):
         submit(ledger, sequence("once" if number % 2 else "keyed"))
     marked: list[int] = []
-
-    def prepare(claim: Claim) -> Prepared:
-        effect = Effect.ONCE if claim.step == "once" else Effect.KEYED
-        return AsIs(effect, ledger.now() + timedelta(minutes=1))
 
     def behaviour(claim: Claim) -> Outcome | None:
         marked.append(sum("once" in play["steps"] for play in calling(ledger)))
         assert claim.prepared is not None or call(ledger, claim) is not None
         return outcome(claim)
 
-    runner = Scripted(behaviour)
-    runner.prepare = prepare  # type: ignore[method-assign]
+    runner = Mixed(ledger, behaviour)
     drained(engine_of(ledger, owner, runner))
 
     assert sorted(runner.ran) == 50 * ["keyed"] + 50 * ["once"]
