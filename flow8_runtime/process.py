@@ -199,7 +199,7 @@ class WorkerProcess:
             while not self._over.is_set():
                 for work in works:
                     _attempt(work)
-                self._over.wait(pause_s * random.uniform(*PAUSES))  # noqa: S311  # guards nothing
+                self._over.wait(pause_s * random.SystemRandom().uniform(*PAUSES))
 
         thread = threading.Thread(target=keep_up, name=f"flow8-{works[-1].__name__.strip('_')}", daemon=True)
         thread.start()

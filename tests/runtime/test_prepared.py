@@ -17,7 +17,7 @@ from flow8_runtime.attempt import Attempt, Parts
 from flow8_runtime.definition import Flow
 from flow8_runtime.ledger import Ledger
 from flow8_runtime.runner import Runner
-from tests.runtime.kit import Watched, flow_of, step, submit
+from tests.runtime.kit import COMPANY, Watched, flow_of, step, submit
 
 
 class Running(ManualClock):
@@ -93,6 +93,10 @@ def test_a_prepared_steps_time_begins_with_its_call_unless_its_mark_might_end_be
     assert parked.due_at < late.until
     assert isinstance(late.prepared, Attempt)
     assert not late.prepared.called
+    ledger.land([parked], owner="w1", take_next=False)
+    state = ledger.get(late.play_id, company_id=COMPANY)["steps"]["greet"]
+    assert state["status"] == "parked"
+    assert not state.get("open")
 
 
 def test_a_step_that_is_out_of_time_once_it_is_prepared_fails_alone(
